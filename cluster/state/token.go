@@ -1,0 +1,58 @@
+package state
+
+import (
+	"slices"
+	"time"
+
+	"github.com/covey-dev/covey/cluster/clusterpb"
+)
+
+// Token is a credential of which only the SHA-256 is known. Shared: do not
+// change it.
+type Token struct {
+	ID     TokenID
+	Hash   [32]byte
+	Kind   clusterpb.TokenKind
+	Scopes []clusterpb.Scope
+	// App confines the token to one app; empty means all.
+	App         AppName
+	Description string
+	Created     time.Time
+	// Expires is zero for a token that does not expire.
+	Expires time.Time
+	// Uses is how many nodes may join with it; 0 means any number.
+	Uses   int
+	UsedBy []NodeID
+}
+
+// Expired reports whether the token has ended at t.
+func (k *Token) Expired(t time.Time) bool { return !k.Expires.IsZero() && !t.Before(k.Expires) }
+
+// Has reports whether the token carries the scope itself; that admin includes
+// the others is the caller's rule.
+func (k *Token) Has(scope clusterpb.Scope) bool { return slices.Contains(k.Scopes, scope) }
+
+func tokenFromPB(p *clusterpb.Token) *Token {
+	k := &Token{
+		ID: TokenID(p.GetId()), Kind: p.GetKind(), Scopes: p.GetScopes(), App: AppName(p.GetApp()),
+		Description: p.GetDescription(), Created: fromMillis(p.GetCreatedUnixMs()),
+		Expires: fromMillis(p.GetExpiresUnixMs()), Uses: int(p.GetUses()),
+	}
+	copy(k.Hash[:], p.GetHash())
+	for _, n := range p.GetUsedBy() {
+		k.UsedBy = append(k.UsedBy, NodeID(n))
+	}
+	return k
+}
+
+func (k *Token) toPB() *clusterpb.Token {
+	p := &clusterpb.Token{
+		Id: string(k.ID), Hash: k.Hash[:], Kind: k.Kind, Scopes: k.Scopes, App: string(k.App),
+		Description: k.Description, CreatedUnixMs: millis(k.Created), ExpiresUnixMs: millis(k.Expires),
+		Uses: uint32(k.Uses),
+	}
+	for _, n := range k.UsedBy {
+		p.UsedBy = append(p.UsedBy, string(n))
+	}
+	return p
+}
