@@ -1,0 +1,136 @@
+package api
+
+import (
+	"maps"
+
+	"github.com/covey-dev/covey/cluster/clusterpb"
+	"github.com/covey-dev/covey/cluster/state"
+	"github.com/covey-dev/covey/node/client/wire"
+)
+
+// The shapes of the API are not those of the log: the log's must keep their
+// meaning for ever, the API's must stay pleasant. This file is the bridge.
+
+func configOf(spec *wire.FunctionSpec) *clusterpb.VersionConfig {
+	cfg := &clusterpb.VersionConfig{
+		Runtime: spec.Runtime, Handler: spec.Handler, MemoryBytes: spec.MemoryBytes, TimeoutMs: spec.TimeoutMS,
+		StartTimeoutMs: spec.StartTimeoutMS, Concurrency: spec.Concurrency, Queue: spec.Queue, Min: spec.Min, Max: spec.Max,
+		IdleTtlMs: spec.IdleTTLMS, Env: spec.Env, Idempotent: spec.Idempotent, MinSandbox: spec.MinSandbox,
+		Labels: spec.Labels, Description: spec.Description,
+	}
+	if cfg.GetRuntime() == "" {
+		cfg.Runtime = "go"
+	}
+	for _, a := range spec.Artifacts {
+		cfg.Artifacts = append(cfg.Artifacts, &clusterpb.Artifact{Os: a.OS, Arch: a.Arch, Digest: a.Digest, Size: a.Size})
+	}
+	return cfg
+}
+
+// specOf shows a configuration, without the values of its environment.
+func specOf(cfg *clusterpb.VersionConfig) wire.FunctionSpec {
+	spec := wire.FunctionSpec{
+		Runtime: cfg.GetRuntime(), Handler: cfg.GetHandler(), MemoryBytes: cfg.GetMemoryBytes(), TimeoutMS: cfg.GetTimeoutMs(),
+		StartTimeoutMS: cfg.GetStartTimeoutMs(), Concurrency: cfg.GetConcurrency(), Min: cfg.GetMin(), Max: cfg.GetMax(),
+		IdleTTLMS: cfg.GetIdleTtlMs(), Idempotent: cfg.GetIdempotent(), MinSandbox: cfg.GetMinSandbox(),
+		Labels: maps.Clone(cfg.GetLabels()), Description: cfg.GetDescription(), Artifacts: []wire.Artifact{},
+	}
+	queue := cfg.GetQueue()
+	spec.Queue = &queue
+	if env := cfg.GetEnv(); len(env) > 0 {
+		spec.Env = make(map[string]string, len(env))
+		for name := range env {
+			spec.Env[name] = wire.Redacted
+		}
+	}
+	for _, a := range cfg.GetArtifacts() {
+		spec.Artifacts = append(spec.Artifacts, wire.Artifact{OS: a.GetOs(), Arch: a.GetArch(), Digest: a.GetDigest(), Size: a.GetSize()})
+	}
+	return spec
+}
+
+func versionOf(f *state.Function, v *state.Version) wire.Version {
+	out := wire.Version{
+		App: string(v.Key.App), Function: string(v.Key.Function), Number: uint64(v.Key.Number),
+		Created: v.Created, Spec: specOf(v.Config),
+	}
+	for _, a := range f.Aliases {
+		if a.Version == v.Key.Number || a.Other == v.Key.Number {
+			out.Aliases = append(out.Aliases, string(a.Name))
+		}
+	}
+	return out
+}
+
+func aliasOf(a *state.Alias) wire.Alias {
+	return wire.Alias{
+		Name: string(a.Name), Version: uint64(a.Version), Other: uint64(a.Other), OtherWeight: a.OtherWeight,
+		Description: a.Description, Revision: a.Revision, Updated: a.Updated,
+	}
+}
+
+func functionOf(f *state.Function) wire.Function {
+	out := wire.Function{
+		App: string(f.App), Name: string(f.Name), Latest: uint64(f.Newest().Key.Number),
+		Versions: len(f.Versions), Updated: f.Updated, Aliases: []wire.Alias{},
+	}
+	for _, a := range f.Aliases {
+		if a.Name == state.Live {
+			out.Live = uint64(a.Version)
+		}
+		out.Aliases = append(out.Aliases, aliasOf(a))
+	}
+	return out
+}
+
+func appView(a *state.App) wire.App {
+	l := a.Limits
+	return wire.App{
+		Name: string(a.Name), Functions: a.Functions, Created: a.Created,
+		Limits: wire.Limits{
+			Functions: l.GetFunctions(), MemoryBytes: l.GetMemoryBytes(), TimeoutMS: l.GetTimeoutMs(),
+			InvocationsPerSecond: l.GetInvocationsPerSecond(), Burst: l.GetBurst(),
+			Concurrency: l.GetConcurrency(), BodyBytes: l.GetBodyBytes(),
+		},
+	}
+}
+
+func tokenOf(t *state.Token) wire.Token {
+	out := wire.Token{
+		ID: string(t.ID), Kind: wire.KindAPI, Description: t.Description, App: string(t.App),
+		Created: t.Created, Expires: t.Expires, Uses: t.Uses, Used: len(t.UsedBy),
+	}
+	if t.Kind == clusterpb.TokenKind_TOKEN_KIND_JOIN {
+		out.Kind = wire.KindJoin
+	}
+	for _, scope := range t.Scopes {
+		out.Scopes = append(out.Scopes, scopeName(scope))
+	}
+	return out
+}
+
+func scopeName(scope clusterpb.Scope) string {
+	switch scope {
+	case clusterpb.Scope_SCOPE_READ:
+		return wire.ScopeRead
+	case clusterpb.Scope_SCOPE_INVOKE:
+		return wire.ScopeInvoke
+	case clusterpb.Scope_SCOPE_DEPLOY:
+		return wire.ScopeDeploy
+	case clusterpb.Scope_SCOPE_ADMIN:
+		return wire.ScopeAdmin
+	default:
+		return "unknown"
+	}
+}
+
+func scopeOf(name string) (clusterpb.Scope, bool) {
+	for _, scope := range []clusterpb.Scope{
+		clusterpb.Scope_SCOPE_READ, clusterpb.Scope_SCOPE_INVOKE, clusterpb.Scope_SCOPE_DEPLOY, clusterpb.Scope_SCOPE_ADMIN,
+	} {
+		if scopeName(scope) == name {
+			return scope, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,167 @@
+package api
+
+import (
+	"io"
+	stdlog "log"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// limits bound what connections may take.
+type limits struct {
+	total, perIP int           // open connections; 0 means no bound
+	write        time.Duration // one write to a client that does not read
+	tls          bool          // an answer in clear text would be noise
+}
+
+// listener counts connections and refuses those over the limit, so that a flood
+// from one address cannot keep out the others or use up descriptors.
+type listener struct {
+	net.Listener
+	limits  limits
+	metrics *metrics
+
+	mu    sync.Mutex
+	open  int                // guarded by mu
+	perIP map[netip.Addr]int // guarded by mu; no zero values
+}
+
+func newListener(inner net.Listener, l limits, m *metrics) *listener {
+	return &listener{Listener: inner, limits: l, metrics: m, perIP: map[netip.Addr]int{}}
+}
+
+// Accept returns the next connection within the limits. One beyond gets a short
+// answer and is closed, because leaving it unaccepted would keep everybody out.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		ip := remoteIP(c)
+		if l.admit(ip) {
+			l.metrics.connections.Inc()
+			return &conn{Conn: c, owner: l, ip: ip}, nil
+		}
+		l.metrics.refused.Inc()
+		if !l.limits.tls {
+			// A fresh socket's buffer takes these bytes without blocking.
+			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+			_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+		}
+		_ = c.Close()
+	}
+}
+
+func (l *listener) admit(ip netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.limits.total > 0 && l.open >= l.limits.total {
+		return false
+	}
+	if l.limits.perIP > 0 && l.perIP[ip] >= l.limits.perIP {
+		return false
+	}
+	l.open++
+	l.perIP[ip]++
+	return true
+}
+
+func (l *listener) release(ip netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.perIP[ip]--; l.perIP[ip] == 0 {
+		delete(l.perIP, ip)
+	}
+	l.metrics.connections.Dec()
+}
+
+func remoteIP(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// conn is one counted connection whose writes cannot block for ever.
+type conn struct {
+	net.Conn
+	owner  *listener
+	ip     netip.Addr
+	closed atomic.Bool
+	// deadline is the write deadline in force, in Unix nanoseconds.
+	deadline atomic.Int64
+}
+
+// Write fails when the client does not read for the write timeout, which is
+// longer for a large p. The deadline is moved only when half of it has passed:
+// moving it each time would cost a warm call half a microsecond.
+func (c *conn) Write(p []byte) (int, error) {
+	allowed := c.owner.limits.write + perByte(int64(len(p)))
+	now := time.Now()
+	if c.deadline.Load()-now.UnixNano() < int64(allowed/2) {
+		until := now.Add(allowed)
+		if err := c.SetWriteDeadline(until); err != nil {
+			return 0, err
+		}
+		c.deadline.Store(until.UnixNano())
+	}
+	return c.Conn.Write(p)
+}
+
+// SetWriteDeadline takes note, so that Write knows what is in force.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.deadline.Store(0)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline takes note likewise.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.deadline.Store(0)
+	return c.Conn.SetDeadline(t)
+}
+
+// Close gives the connection's place back, once.
+func (c *conn) Close() error {
+	if !c.closed.Swap(true) {
+		c.owner.release(c.ip)
+	}
+	return c.Conn.Close()
+}
+
+// slowest is the least rate, in bytes a second, that a client must keep up for
+// a large body.
+const slowest = 64 << 10
+
+// perByte is the extra time that a body of n bytes gets.
+func perByte(n int64) time.Duration {
+	if n <= 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Second / slowest
+}
+
+// quietLog takes net/http's complaints about clients at debug level: they are
+// the client's doing, and as many as it likes.
+func quietLog(log zerolog.Logger) *stdlog.Logger {
+	return stdlog.New(logWriter{log}, "", 0)
+}
+
+type logWriter struct{ log zerolog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	if strings.HasPrefix(text, "http: panic serving") {
+		w.log.Error().Str("err", text).Msg("a request handler panicked")
+	} else {
+		w.log.Debug().Str("err", text).Msg("http connection")
+	}
+	return len(p), nil
+}

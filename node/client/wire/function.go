@@ -1,0 +1,142 @@
+package wire
+
+import "time"
+
+// Redacted stands in for the value of an environment variable, which is shown
+// to nobody once it is deployed.
+const Redacted = "(redacted)"
+
+// Artifact is the code of a version for one operating system and architecture.
+type Artifact struct {
+	// OS and Arch are Go's names; empty means any.
+	OS   string `json:"os,omitempty"`
+	Arch string `json:"arch,omitempty"`
+	// Digest is "sha256:" and the hexadecimal digest, as the upload returned it.
+	Digest string `json:"digest"`
+	Size   uint64 `json:"size"`
+}
+
+// FunctionSpec is what a version is made of. A zero field means the default.
+type FunctionSpec struct {
+	// Runtime says how the code is hosted; default "go".
+	Runtime string `json:"runtime,omitempty"`
+	Handler string `json:"handler,omitempty"`
+	// MemoryBytes limits one instance; default 256 MiB.
+	MemoryBytes uint64 `json:"memory_bytes,omitempty"`
+	// TimeoutMS limits one invocation; default 30,000, at most 900,000.
+	TimeoutMS uint64 `json:"timeout_ms,omitempty"`
+	// StartTimeoutMS limits the start of an instance.
+	StartTimeoutMS uint64 `json:"start_timeout_ms,omitempty"`
+	// Concurrency is how many calls an instance takes at once; default 1.
+	Concurrency uint32 `json:"concurrency,omitempty"`
+	// Queue is how many calls may wait, in the whole cluster when Max is set and
+	// per node otherwise; absent means 128, and 0 that none may.
+	Queue *uint32 `json:"queue,omitempty"`
+	// Min and Max bound the instances in the whole cluster; a Max of 0 means as
+	// many as memory holds.
+	Min uint32 `json:"min,omitempty"`
+	Max uint32 `json:"max,omitempty"`
+	// IdleTTLMS is how long an unused instance is kept; default 600,000.
+	IdleTTLMS uint64 `json:"idle_ttl_ms,omitempty"`
+	// Env is the environment; values are shown as [Redacted] ever after.
+	Env map[string]string `json:"env,omitempty"`
+	// Idempotent allows a call whose outcome is unknown to be run again.
+	Idempotent bool `json:"idempotent,omitempty"`
+	// MinSandbox is the least sandbox level of a node that may run this.
+	MinSandbox  uint32            `json:"min_sandbox,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Description string            `json:"description,omitempty"`
+	// Artifacts is the code, at most one for each kind of machine.
+	Artifacts []Artifact `json:"artifacts"`
+}
+
+// DeployRequest is the body of a PUT on a function.
+type DeployRequest struct {
+	FunctionSpec
+	// KeepLive leaves the alias "live" where it is.
+	KeepLive bool `json:"keep_live,omitempty"`
+}
+
+// Version is one immutable version of a function.
+type Version struct {
+	App      string       `json:"app"`
+	Function string       `json:"function"`
+	Number   uint64       `json:"version"`
+	Created  time.Time    `json:"created"`
+	Aliases  []string     `json:"aliases,omitempty"`
+	Spec     FunctionSpec `json:"spec"`
+}
+
+// Alias is a movable name for a version, or for a weighted pair.
+type Alias struct {
+	Name    string `json:"name"`
+	Version uint64 `json:"version"`
+	// Other is the second version of a pair and OtherWeight its part of the
+	// calls, 0 to 1.
+	Other       uint64  `json:"other,omitempty"`
+	OtherWeight float64 `json:"other_weight,omitempty"`
+	Description string  `json:"description,omitempty"`
+	// Revision counts changes, and is the ETag of the alias.
+	Revision uint64    `json:"revision"`
+	Updated  time.Time `json:"updated"`
+}
+
+// AliasChange is the body of a PUT on an alias.
+type AliasChange struct {
+	// Version to name; 0 means the newest.
+	Version     uint64  `json:"version,omitempty"`
+	Other       uint64  `json:"other,omitempty"`
+	OtherWeight float64 `json:"other_weight,omitempty"`
+	Description string  `json:"description,omitempty"`
+}
+
+// RollbackRequest moves an alias back.
+type RollbackRequest struct {
+	// Alias to move; default "live".
+	Alias string `json:"alias,omitempty"`
+	// Version to go to; 0 means the newest one older than the alias names now.
+	Version uint64 `json:"version,omitempty"`
+}
+
+// Function is a function with what its aliases point to.
+type Function struct {
+	App  string `json:"app"`
+	Name string `json:"name"`
+	// Latest is the newest version's number, Versions how many there are.
+	Latest   uint64    `json:"latest"`
+	Live     uint64    `json:"live"`
+	Versions int       `json:"versions"`
+	Updated  time.Time `json:"updated"`
+	Aliases  []Alias   `json:"aliases,omitempty"`
+	// Current is what an unqualified call runs; only in a description.
+	Current *Version `json:"current,omitempty"`
+	// Placements are the nodes that have instances now; only in a description.
+	Placements []Placement `json:"placements,omitempty"`
+}
+
+// Placement is what a node does for a function now.
+type Placement struct {
+	Node    string `json:"node"`
+	Name    string `json:"name"`
+	Sandbox string `json:"sandbox"`
+	Load
+}
+
+// Load is how busy one version is on one node.
+type Load struct {
+	App       string `json:"app"`
+	Function  string `json:"function"`
+	Version   uint64 `json:"version"`
+	Instances int    `json:"instances"`
+	Starting  int    `json:"starting"`
+	InFlight  int    `json:"in_flight"`
+	Queued    int    `json:"queued"`
+	// Problem says why instances do not start, such as a crash loop.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Upload is the answer to an upload of code.
+type Upload struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+}
