@@ -23,6 +23,8 @@ func (v *View) apply(index Index, cmd *clusterpb.Command) (*View, *clusterpb.Res
 		return &base, res
 	}
 
+	// base has the new index and time; next may become more. If the command is
+	// refused next is thrown away with whatever run had begun.
 	next := base
 	res := &clusterpb.Result{}
 	refusal := draft{&next}.admit(cmd)
@@ -103,6 +105,8 @@ func (d draft) run(cmd *clusterpb.Command, res *clusterpb.Result) *clusterpb.Ref
 	}
 }
 
+// foundCluster is the one command that an empty state takes. Its level becomes
+// the cluster's: a young cluster need not wait for nodes of older releases.
 func (d draft) foundCluster(op *clusterpb.FoundCluster) *clusterpb.Refusal {
 	if d.clusterID != "" {
 		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_EXISTS, "the cluster %s is founded already", d.clusterID)
@@ -117,6 +121,9 @@ func (d draft) foundCluster(op *clusterpb.FoundCluster) *clusterpb.Refusal {
 	return nil
 }
 
+// raiseFeatureLevel is refused while any member knows less, draining, silent or
+// not: it would halt when it comes back. The operator upgrades or removes it.
+// Raising to the present level is fine, as a proposer may repeat itself.
 func (d draft) raiseFeatureLevel(level uint32) *clusterpb.Refusal {
 	if level < d.level {
 		return invalid("the feature level is %d already and cannot fall to %d", d.level, level)
@@ -131,6 +138,8 @@ func (d draft) raiseFeatureLevel(level uint32) *clusterpb.Refusal {
 	return nil
 }
 
+// putLimits replaces all limits of an app. Functions that exceed new ones stay;
+// limits are looked at when something is deployed or invoked.
 func (d draft) putLimits(op *clusterpb.PutLimits) *clusterpb.Refusal {
 	if err := checkApp(op.GetApp()); err != nil {
 		return invalid("%v", err)

@@ -6,6 +6,9 @@ import (
 	"github.com/covey-dev/covey/cluster/clusterpb"
 )
 
+// putAlias makes or moves an alias. With an expected revision it is a
+// compare-and-set; an alias that should have a revision and does not exist was
+// deleted by someone else, so it is not made again.
 func (d draft) putAlias(op *clusterpb.PutAlias, res *clusterpb.Result) *clusterpb.Refusal {
 	key := FunctionKey{App: AppName(op.GetApp()), Name: FunctionName(op.GetFunction())}
 	a := aliasFromPB(op.GetAlias())
@@ -85,6 +88,8 @@ func (d draft) moveAlias(f *Function, a *Alias) uint64 {
 	return a.Revision
 }
 
+// deleteAlias removes any alias but Live. The versions that it named stay until
+// a deploy prunes them.
 func (d draft) deleteAlias(op *clusterpb.DeleteAlias) *clusterpb.Refusal {
 	key := FunctionKey{App: AppName(op.GetApp()), Name: FunctionName(op.GetFunction())}
 	name := AliasName(op.GetName())
@@ -109,6 +114,7 @@ func (d draft) deleteAlias(op *clusterpb.DeleteAlias) *clusterpb.Refusal {
 	return nil
 }
 
+// noAlias is the refusal for an unknown alias of a known function.
 func noAlias(key FunctionKey, name AliasName) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NOT_FOUND, "%s has no alias %q", key, clip(string(name)))
 }

@@ -6,14 +6,19 @@ import (
 	"github.com/covey-dev/covey/cluster/clusterpb"
 )
 
+// noFunction is the refusal for an unknown function.
 func noFunction(k FunctionKey) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NOT_FOUND, "no function %q", clip(k.String()))
 }
 
+// noVersion is the refusal for a version that does not exist, or no longer.
 func noVersion(k VersionKey) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NOT_FOUND, "no version %q", clip(k.String()))
 }
 
+// deploy makes the next version. All checks come before the first change, so that
+// a refusal needs no undoing; the code itself was stored before the command was
+// proposed, and is only named here.
 func (d draft) deploy(op *clusterpb.Deploy, res *clusterpb.Result) *clusterpb.Refusal {
 	if err := checkFunctionKey(op.GetApp(), op.GetName()); err != nil {
 		return invalid("%v", err)
@@ -38,6 +43,7 @@ func (d draft) deploy(op *clusterpb.Deploy, res *clusterpb.Result) *clusterpb.Re
 		res.Revision = d.moveAlias(f, &Alias{Name: Live, Version: f.LastVersion})
 	}
 	if fresh {
+		// The function carries the last number itself from here on.
 		d.retired, _, _ = d.retired.Delete(functionKey(key))
 		d.countFunctions(key.App, 1)
 	}
@@ -74,6 +80,8 @@ func (d draft) checkDeploy(op *clusterpb.Deploy, f *Function, fresh bool) *clust
 		count = app.Functions
 	}
 	limit := clusterpb.RefusalCode_REFUSAL_CODE_LIMIT
+	// Limits of functions bind only new ones: whoever is above a limit that was
+	// lowered can still repair what runs.
 	switch {
 	case fresh && limits.GetFunctions() > 0 && count >= int(limits.GetFunctions()):
 		return refuse(limit, "app %s has %d functions, as many as its limit allows", f.App, count)
@@ -116,7 +124,9 @@ func (d draft) assignFirst(v *Version) {
 	}
 }
 
-// pruneVersions drops old versions that no alias names.
+// pruneVersions drops the oldest versions that no alias names, down to
+// KeepVersions in all. The new version is never among them: it is the newest.
+// Nodes finish what runs of a dropped version with the copy that they hold.
 func (d draft) pruneVersions(f *Function) {
 	excess := len(f.Versions) - KeepVersions
 	f.Versions = slices.DeleteFunc(f.Versions, func(v *Version) bool {
@@ -129,6 +139,8 @@ func (d draft) pruneVersions(f *Function) {
 	})
 }
 
+// deleteFunction leaves the last number behind. If numbers began anew, a node
+// that is behind could serve old code under the name of a new version.
 func (d draft) deleteFunction(op *clusterpb.DeleteFunction) *clusterpb.Refusal {
 	key := FunctionKey{App: AppName(op.GetApp()), Name: FunctionName(op.GetName())}
 	f := d.Function(key.App, key.Name)
@@ -144,6 +156,8 @@ func (d draft) deleteFunction(op *clusterpb.DeleteFunction) *clusterpb.Refusal {
 	return nil
 }
 
+// deleteVersion keeps every alias valid: what one names cannot go. As Live names
+// some version always, a function never loses its last one.
 func (d draft) deleteVersion(key VersionKey) *clusterpb.Refusal {
 	old := d.Function(key.App, key.Function)
 	if old == nil {
@@ -163,6 +177,7 @@ func (d draft) deleteVersion(key VersionKey) *clusterpb.Refusal {
 	return nil
 }
 
+// setFunction stores a function that no view has seen yet.
 func (d draft) setFunction(f *Function) {
 	d.functions, _, _ = d.functions.Insert(functionKey(f.Key()), f)
 }

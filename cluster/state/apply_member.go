@@ -1,12 +1,8 @@
 package state
 
-import (
-	"cmp"
-	"slices"
+import "github.com/covey-dev/covey/cluster/clusterpb"
 
-	"github.com/covey-dev/covey/cluster/clusterpb"
-)
-
+// noMember is the refusal for an id that is not, or not yet, a member's.
 func noMember(id NodeID) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NOT_FOUND, "node %q is not a member", clip(string(id)))
 }
@@ -37,6 +33,9 @@ func (d draft) putMember(p *clusterpb.Member) *clusterpb.Refusal {
 	return nil
 }
 
+// removeMember is an operator's act. Removing twice is one removal, so that an
+// unanswered request may be sent again. Places of the node stay in assignments
+// until the planner cuts them anew; a place of a node that is gone harms nobody.
 func (d draft) removeMember(id NodeID) *clusterpb.Refusal {
 	m := d.Member(id)
 	if m == nil {
@@ -52,6 +51,8 @@ func (d draft) removeMember(id NodeID) *clusterpb.Refusal {
 	return nil
 }
 
+// setRole only writes down what the control group decided; it moves no vote.
+// Unknown roles are refused: a later release raises the feature level for one.
 func (d draft) setRole(id NodeID, role clusterpb.Role) *clusterpb.Refusal {
 	switch role {
 	case clusterpb.Role_ROLE_OBSERVER, clusterpb.Role_ROLE_STANDBY, clusterpb.Role_ROLE_VOTER:
@@ -61,10 +62,12 @@ func (d draft) setRole(id NodeID, role clusterpb.Role) *clusterpb.Refusal {
 	return d.changeMember(id, func(m *Member) { m.Role = role })
 }
 
+// setDraining leaves assignments to the planner, which sees the new view.
 func (d draft) setDraining(id NodeID, draining bool) *clusterpb.Refusal {
 	return d.changeMember(id, func(m *Member) { m.Draining = draining })
 }
 
+// changeMember changes a copy: older views share the member that was.
 func (d draft) changeMember(id NodeID, change func(*Member)) *clusterpb.Refusal {
 	old := d.Member(id)
 	if old == nil {
@@ -80,6 +83,8 @@ func (d draft) setMember(m *Member) {
 	d.members, _, _ = d.members.Insert([]byte(m.ID), m)
 }
 
+// checkMember bounds what a joining node says of itself. Its certificate proves
+// the id; the rest is its own claim and must only do no harm here.
 func checkMember(m *clusterpb.Member) error {
 	p := new(problems)
 	if err := checkID("id", m.GetId()); err != nil {
@@ -106,80 +111,4 @@ func (d draft) eligible(cfg *clusterpb.VersionConfig) []NodeID {
 		}
 	}
 	return ids
-}
-
-// putAssignments checks each assignment against the state as it is now, which
-// may have moved since the plan was made, and skips those that do not hold.
-func (d draft) putAssignments(op *clusterpb.PutAssignments, res *clusterpb.Result) *clusterpb.Refusal {
-	for _, p := range op.GetPut() {
-		a := assignmentFromPB(p)
-		slices.SortFunc(a.Places, func(x, y Place) int { return cmp.Compare(x.Node, y.Node) })
-		if why := d.checkAssignment(a); why != "" {
-			res.Skipped = append(res.Skipped, clip(a.Version.String())+": "+why)
-			continue
-		}
-		d.setAssignment(a)
-	}
-	for _, ref := range op.GetDrop() {
-		d.dropAssignment(KeyOf(ref))
-	}
-	return nil
-}
-
-func (d draft) setAssignment(a *Assignment) {
-	d.assignments, _, _ = d.assignments.Insert(appendVersionKey(nil, a.Version), a)
-}
-
-func (d draft) dropAssignment(key VersionKey) {
-	d.assignments, _, _ = d.assignments.Delete(appendVersionKey(nil, key))
-}
-
-// checkAssignment returns why an assignment does not hold, or "".
-func (d draft) checkAssignment(a *Assignment) string {
-	v := d.Version(a.Version)
-	if v == nil {
-		return "no such version"
-	}
-	limited := v.Config.GetMax() > 0
-	if limited && a.Everywhere {
-		return "a version with a max cannot run everywhere"
-	}
-	var instances, queue, provisioned uint64
-	for i, p := range a.Places {
-		if i > 0 && a.Places[i-1].Node == p.Node {
-			return "two places on node " + string(p.Node)
-		}
-		if why := d.checkPlace(p, v.Config); why != "" {
-			return why
-		}
-		instances, queue, provisioned = instances+uint64(p.Max), queue+uint64(p.Queue), provisioned+uint64(p.Provisioned)
-	}
-	switch {
-	case instances > uint64(v.Config.GetMax()):
-		return "more instances than max"
-	case limited && queue > uint64(v.Config.GetQueue()):
-		return "more waiting than queue"
-	case provisioned > uint64(v.Config.GetMin()):
-		return "more provisioned than min"
-	}
-	return ""
-}
-
-func (d draft) checkPlace(p Place, cfg *clusterpb.VersionConfig) string {
-	m := d.Member(p.Node)
-	switch {
-	case m == nil:
-		return "node " + clip(string(p.Node)) + " is not a member"
-	case m.Draining:
-		return "node " + string(p.Node) + " is draining"
-	case !m.Eligible(cfg):
-		return "node " + string(p.Node) + " cannot run it"
-	case (p.Max == 0) != (cfg.GetMax() == 0):
-		return "node " + string(p.Node) + " has a share that does not fit max"
-	case cfg.GetMax() > 0 && p.Provisioned > p.Max:
-		return "node " + string(p.Node) + " has more provisioned than its share"
-	case p.Queue > int(cfg.GetQueue()):
-		return "node " + string(p.Node) + " has more waiting than queue"
-	}
-	return ""
 }

@@ -10,10 +10,13 @@ import (
 // why it stopped working.
 const keepExpired = 7 * day
 
+// noToken is also the answer for a token of the wrong kind: whoever tries API
+// tokens at the join port learns nothing.
 func noToken(id TokenID) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NOT_FOUND, "no token %q", clip(string(id)))
 }
 
+// putToken never replaces: a token that changes under its bearer is a new one.
 func (d draft) putToken(p *clusterpb.Token) *clusterpb.Refusal {
 	if err := checkToken(p); err != nil {
 		return invalid("%v", err)
@@ -32,6 +35,8 @@ func (d draft) putToken(p *clusterpb.Token) *clusterpb.Refusal {
 	return nil
 }
 
+// revokeToken removes the token at once and for good. A second revocation finds
+// nothing and says so, since ids are typed by people.
 func (d draft) revokeToken(id TokenID) *clusterpb.Refusal {
 	k := d.Token(id)
 	if k == nil {
@@ -56,6 +61,7 @@ func (d draft) useJoinToken(op *clusterpb.UseJoinToken) *clusterpb.Refusal {
 		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_REMOVED, "node id %s was removed from this cluster", node)
 	case k.Expired(d.Time()):
 		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_EXPIRED, "the join token expired at %s", k.Expires.Format("2006-01-02 15:04:05Z"))
+	// Unbounded tokens keep no list, which could grow with the cluster.
 	case k.Uses == 0 || slices.Contains(k.UsedBy, node):
 		return nil
 	case len(k.UsedBy) >= k.Uses:
@@ -78,6 +84,7 @@ func (d draft) expireTokens() {
 	}
 }
 
+// setToken keeps both tables of tokens in step.
 func (d draft) setToken(k *Token) {
 	d.tokens, _, _ = d.tokens.Insert([]byte(k.ID), k)
 	d.tokenHashes, _, _ = d.tokenHashes.Insert(k.Hash[:], k)
@@ -88,6 +95,8 @@ func (d draft) dropToken(k *Token) {
 	d.tokenHashes, _, _ = d.tokenHashes.Delete(k.Hash[:])
 }
 
+// checkToken keeps the two kinds apart: what a join token opens is not bounded by
+// scopes, and an API token does not run out.
 func checkToken(t *clusterpb.Token) error {
 	p := new(problems)
 	if err := checkID("id", t.GetId()); err != nil {

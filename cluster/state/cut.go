@@ -23,6 +23,8 @@ func Cut(v *Version, nodes []NodeID, prev []Place, least int) []Place {
 	if len(nodes) == 0 {
 		return nil
 	}
+	// All further steps work in the order of preference and break ties by it; the
+	// order of the argument never matters.
 	order := preference(v, nodes)
 	before := make(map[NodeID]Place, len(prev))
 	for _, p := range prev {

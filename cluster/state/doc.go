@@ -18,6 +18,15 @@
 // A View is one immutable state, loaded with one atomic read; later commands
 // leave it as it is. Everything reached from a View is shared and read-only.
 //
+// # Adding a command
+//
+// A message in command.proto and its place in the oneof; a case in draft.run; a
+// handler that checks everything before it changes anything; a row in drawCommand
+// of the property tests. New fields and commands belong to a new FeatureLevel,
+// which the proposer puts into the command, so that a node of an older release
+// halts instead of guessing. What a command stores goes into the snapshot in the
+// same change, and into the golden log of the tests.
+//
 // # What is kept, and for how long
 //
 //   - The newest KeepVersions versions of a function, and any older one that an

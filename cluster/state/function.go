@@ -17,6 +17,7 @@ type Function struct {
 	// Aliases is ascending by name and always holds Live.
 	Aliases []*Alias
 	Created time.Time
+	// Updated is the time of the last deploy or change of an alias.
 	Updated time.Time
 	// LastVersion is the greatest number ever given.
 	LastVersion VersionNumber
@@ -82,6 +83,7 @@ func (f *Function) Named(n VersionNumber) bool {
 	return slices.ContainsFunc(f.Aliases, func(a *Alias) bool { return a.Version == n || a.Other == n })
 }
 
+// aliasAt returns where an alias is, or where it would be inserted.
 func (f *Function) aliasAt(name AliasName) (int, bool) {
 	return slices.BinarySearchFunc(f.Aliases, name, func(a *Alias, name AliasName) int {
 		return cmp.Compare(a.Name, name)
@@ -97,6 +99,8 @@ func (f *Function) clone() *Function {
 	return &c
 }
 
+// setAlias belongs on a clone: it changes the slice.
+// It keeps the order that aliasAt searches by.
 func (f *Function) setAlias(a *Alias) {
 	i, ok := f.aliasAt(a.Name)
 	if ok {
@@ -106,6 +110,7 @@ func (f *Function) setAlias(a *Alias) {
 	f.Aliases = slices.Insert(f.Aliases, i, a)
 }
 
+// functionFromPB trusts the order of versions and aliases; restore checks it.
 func functionFromPB(p *clusterpb.Function) *Function {
 	f := &Function{
 		App: AppName(p.GetApp()), Name: FunctionName(p.GetName()),
@@ -121,6 +126,7 @@ func functionFromPB(p *clusterpb.Function) *Function {
 	return f
 }
 
+// newVersion computes the hash once, and shares the configuration.
 func newVersion(fn FunctionKey, p *clusterpb.Version) *Version {
 	key := VersionKey{App: fn.App, Function: fn.Name, Number: VersionNumber(p.GetNumber())}
 	return &Version{Key: key, Hash: key.Hash(), Config: p.GetConfig(), Created: fromMillis(p.GetCreatedUnixMs())}

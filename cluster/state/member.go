@@ -10,23 +10,31 @@ import (
 // Member is one node of the cluster as the state knows it; whether it is
 // reachable right now is not part of it. Shared: do not change it.
 type Member struct {
-	ID            NodeID
-	Name          string
+	ID NodeID
+	// Name is for people. Two nodes may have the same one: a machine whose disk
+	// was wiped joins with a new id and its old host name.
+	Name string
+	// Addresses are host:port, as others reach the node. They change when it
+	// moves.
 	APIAddress    string
 	PeerAddress   string
 	GossipAddress string
-	OS, Arch      string
-	CPUs          int
-	MemoryBytes   uint64
-	Runtimes      []string
-	SandboxLevel  int
+	// OS and Arch are Go's names of them.
+	OS, Arch    string
+	CPUs        int
+	MemoryBytes uint64
+	// Runtimes are those that the node can host.
+	Runtimes []string
+	// SandboxLevel is what the node detected about itself at its last start.
+	SandboxLevel int
 	// Role is what the node does in the control group; kept by SetRole.
 	Role clusterpb.Role
 	// Draining members get no share of anything.
 	Draining bool
 	// FeatureLevel is the highest that the node's release understands.
 	FeatureLevel uint32
-	Joined       time.Time
+	// Joined is the state time of the first PutMember.
+	Joined time.Time
 }
 
 // Tombstone remembers a removed node: its id stays burned.
@@ -74,6 +82,8 @@ func SelectArtifact(cfg *clusterpb.VersionConfig, os, arch string) *clusterpb.Ar
 	return best
 }
 
+// memberFromPB shares the list of runtimes with the message, which nobody
+// changes after it was decoded.
 func memberFromPB(p *clusterpb.Member) *Member {
 	return &Member{
 		ID: NodeID(p.GetId()), Name: p.GetName(),

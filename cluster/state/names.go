@@ -38,6 +38,7 @@ func CheckAliasName(name AliasName) error {
 
 func checkApp(name string) error { return CheckAppName(AppName(name)) }
 
+// checkFunctionKey reports both names if both are wrong.
 func checkFunctionKey(app, name string) error {
 	return errors.Join(checkApp(app), CheckFunctionName(FunctionName(name)))
 }
@@ -64,6 +65,7 @@ func isName(s string, allowed func(byte) bool) bool {
 	return true
 }
 
+// isWord is Lambda's pattern [a-zA-Z0-9-_]+ up to a length.
 func isWord(s string, most int) bool {
 	if s == "" || len(s) > most {
 		return false
@@ -76,6 +78,7 @@ func isWord(s string, most int) bool {
 	return true
 }
 
+// isEnvName is what every shell and runtime can set and read.
 func isEnvName(s string) bool {
 	if s == "" || isDigit(s[0]) {
 		return false
@@ -103,6 +106,8 @@ func isDigest(s string) bool {
 	return true
 }
 
+// Bytes, not runes: every allowed name is ASCII, so a byte of anything else is
+// refused by itself.
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
 

@@ -14,6 +14,7 @@ func (v *View) Resolve(app AppName, name FunctionName, qualifier string, pick fl
 	if qualifier == Latest {
 		return f.Newest(), nil
 	}
+	// Digits can be nothing but a number, because CheckAliasName refuses them.
 	if n, ok := parseNumber(qualifier); ok {
 		if ver := f.Version(n); ver != nil {
 			return ver, nil
@@ -28,6 +29,7 @@ func (v *View) Resolve(app AppName, name FunctionName, qualifier string, pick fl
 	if a == nil {
 		return nil, ErrNoAlias
 	}
+	// No alias names a version that is gone: deletion and pruning see to it.
 	return f.Version(a.pick(pick)), nil
 }
 
@@ -52,6 +54,7 @@ func parseNumber(s string) (VersionNumber, bool) {
 		if d > 9 {
 			return 0, false
 		}
+		// Beyond this it only has to stay greater than any version.
 		if n < 1<<60 {
 			n = n*10 + uint64(d)
 		}

@@ -65,6 +65,8 @@ type snapshotReader struct {
 	pending []byte
 }
 
+// read goes from header to trailer. Nothing of the view is used before the
+// trailer has shown that the stream is whole.
 func (d *snapshotReader) read() (*View, error) {
 	rec, err := d.next()
 	if err != nil {
@@ -114,6 +116,8 @@ func (d *snapshotReader) next() (*clusterpb.SnapshotRecord, error) {
 	switch {
 	case err == nil:
 		return rec, nil
+	// The reader's own failures come after the end of the stream, which the
+	// decoder reports in two ways.
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, &HaltError{Err: fmt.Errorf("%w: it is cut short", ErrUndecodable)}
 	case tee.err != nil:
@@ -146,6 +150,8 @@ func (t *recorder) ReadByte() (byte, error) {
 	return b, err
 }
 
+// unknownIn refuses fields of a newer release: dropping them here would lose
+// them from the next snapshot, and this replica would differ.
 func unknownIn(rec *clusterpb.SnapshotRecord) error {
 	if name := unknownField(rec.ProtoReflect()); name != "" {
 		return &HaltError{Err: fmt.Errorf("%w: unknown field in %s", ErrTooNew, name)}
@@ -194,6 +200,8 @@ func (d draft) load(rec *clusterpb.SnapshotRecord) error {
 	return nil
 }
 
+// loadFunction checks what lookups rely on: order for binary search, a version
+// for Newest, and that no alias leads nowhere.
 func (d draft) loadFunction(p *clusterpb.Function) error {
 	f := functionFromPB(p)
 	ok := len(f.Versions) > 0 && f.Alias(Live) != nil

@@ -31,6 +31,7 @@ func (v *View) Snapshot(w io.Writer) error {
 		Format: snapshotFormat, FeatureLevel: v.level, ClusterId: string(v.clusterID),
 		Index: uint64(v.index), TimeUnixMs: v.timeMs,
 	}}})
+	// The header is not counted: it says nothing about what follows.
 	s.records = 0
 	for rec := range v.records {
 		s.put(rec)
@@ -127,6 +128,8 @@ type snapshotWriter struct {
 	err     error
 }
 
+// put writes one record with its length before it. Deterministic encoding sorts
+// maps, without which equal states would write different bytes.
 func (s *snapshotWriter) put(rec *clusterpb.SnapshotRecord) {
 	if s.err != nil {
 		return

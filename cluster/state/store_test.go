@@ -182,3 +182,33 @@ func encode(t testing.TB, cmd *clusterpb.Command) []byte {
 	}
 	return data
 }
+
+// BenchmarkApplyDeploy is one write into a cluster of 2,000 functions.
+func BenchmarkApplyDeploy(b *testing.B) {
+	l := newLab(b)
+	l.ok(member("n1"))
+	for i := range 2000 {
+		l.ok(deploy(fmt.Sprint("fn-", i)))
+	}
+	l.log = nil
+	data := encode(b, &clusterpb.Command{Level: 1, TimeUnixMs: l.now, Op: deploy("fn-7", limited(8, 64)).Op})
+	b.ReportAllocs()
+	for b.Loop() {
+		l.index++
+		if res, err := l.store.Apply(l.index, data); err != nil || res.GetRefusal() != nil {
+			b.Fatal(err, res)
+		}
+	}
+}
+
+// BenchmarkSnapshot writes a cluster of 2,000 functions.
+func BenchmarkSnapshot(b *testing.B) {
+	l := newLab(b)
+	for i := range 2000 {
+		l.ok(deploy(fmt.Sprint("fn-", i)))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.SetBytes(int64(len(snapshot(b, l.view()))))
+	}
+}

@@ -10,9 +10,12 @@ import (
 // Token is a credential of which only the SHA-256 is known. Shared: do not
 // change it.
 type Token struct {
-	ID     TokenID
-	Hash   [32]byte
-	Kind   clusterpb.TokenKind
+	ID TokenID
+	// Hash is the SHA-256 of the secret, which is random and long, so a fast hash
+	// without salt is enough.
+	Hash [32]byte
+	Kind clusterpb.TokenKind
+	// Scopes is empty for a join token.
 	Scopes []clusterpb.Scope
 	// App confines the token to one app; empty means all.
 	App         AppName
@@ -21,7 +24,8 @@ type Token struct {
 	// Expires is zero for a token that does not expire.
 	Expires time.Time
 	// Uses is how many nodes may join with it; 0 means any number.
-	Uses   int
+	Uses int
+	// UsedBy are the nodes that joined with it, kept only if Uses bounds them.
 	UsedBy []NodeID
 }
 

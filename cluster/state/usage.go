@@ -59,6 +59,7 @@ func (v *View) UsageReported(node NodeID, boot uint64) uint64 {
 	return m.seq
 }
 
+// markKey sorts the boots of a node by age.
 func markKey(node NodeID, boot uint64) []byte {
 	return appendBigEndian(append([]byte(node), '/'), boot)
 }
@@ -104,6 +105,7 @@ func (d draft) recordUsage(op *clusterpb.RecordUsage, res *clusterpb.Result) *cl
 			return invalid("usage: %v", err)
 		}
 	}
+	// From here on the report is well formed; whether it is new decides the mark.
 	if !d.markUsage(node, op.GetBoot(), op.GetSeq()) {
 		res.Duplicate = true
 		return nil
@@ -132,6 +134,7 @@ func (d draft) markUsage(node NodeID, boot, seq uint64) bool {
 			}
 			boots++
 		}
+		// A node that crashes in a loop must not fill the table.
 		if boots >= keepBoots {
 			if boot < oldest.boot {
 				return false
@@ -172,6 +175,7 @@ func (d draft) ageUsage() {
 	}
 }
 
+// sumUsage makes a new message: both parts may be in older views.
 func sumUsage(a, b *clusterpb.Usage) *clusterpb.Usage {
 	return &clusterpb.Usage{
 		App: a.GetApp(), Function: a.GetFunction(),

@@ -16,20 +16,25 @@ const (
 	// KeepVersions is how many versions of a function stay without an alias.
 	KeepVersions = 20
 
-	maxName        = 63
-	maxAlias       = 128
-	maxID          = 64
-	maxText        = 1024
-	maxEnvBytes    = 32 << 10
-	maxLabels      = 64
-	maxArtifacts   = 16
-	maxAliases     = 64
-	maxApps        = 10_000
-	maxFunctions   = 50_000
-	maxMembers     = 20_000
-	maxTokens      = 10_000
-	maxTimeout     = 900 * time.Second
-	maxMemory      = 1 << 40
+	// A DNS label; keys on the stack are sized by it.
+	maxName  = 63
+	maxAlias = 128
+	maxID    = 64
+	maxText  = 1024
+	// Eight times Lambda's, and far below what exec takes.
+	maxEnvBytes  = 32 << 10
+	maxLabels    = 64
+	maxArtifacts = 16
+	maxAliases   = 64
+	// What the cluster keeps: a few hundred megabytes at worst.
+	maxApps      = 10_000
+	maxFunctions = 50_000
+	maxMembers   = 20_000
+	maxTokens    = 10_000
+	// Lambda's longest.
+	maxTimeout = 900 * time.Second
+	maxMemory  = 1 << 40
+	// No runtime starts in less.
 	minMemory      = 16 << 20
 	maxInstances   = 100_000
 	maxConcurrency = 10_000
@@ -103,16 +108,19 @@ type problems struct{ found []error }
 
 func (p *problems) err() error { return errors.Join(p.found...) }
 
+// check notes a problem unless ok.
 func (p *problems) check(ok bool, format string, args ...any) {
 	if !ok {
 		p.found = append(p.found, fmt.Errorf(format, args...))
 	}
 }
 
+// text bounds free text, which every replica keeps in memory.
 func (p *problems) text(field, s string) {
 	p.check(len(s) <= maxText, "%s has %d bytes, at most %d are allowed", field, len(s), maxText)
 }
 
+// between says what is allowed, not just that something is not.
 func between[T uint32 | uint64](p *problems, field string, n, least, most T) {
 	p.check(n >= least && n <= most, "%s is %d, allowed is %d to %d", field, n, least, most)
 }
@@ -136,6 +144,7 @@ func (p *problems) env(env map[string]string) {
 	p.check(size <= maxEnvBytes, "env has %d bytes, at most %d are allowed", size, maxEnvBytes)
 }
 
+// labels are the user's: any text, but not any amount.
 func (p *problems) labels(labels map[string]string) {
 	p.check(len(labels) <= maxLabels, "labels: %d, at most %d are allowed", len(labels), maxLabels)
 	size := 0
@@ -145,6 +154,7 @@ func (p *problems) labels(labels map[string]string) {
 	p.check(size <= maxEnvBytes, "labels have %d bytes, at most %d are allowed", size, maxEnvBytes)
 }
 
+// artifacts: two for one machine would leave the choice to chance.
 func (p *problems) artifacts(list []*clusterpb.Artifact) {
 	p.check(len(list) > 0 && len(list) <= maxArtifacts, "artifacts: %d, allowed is 1 to %d", len(list), maxArtifacts)
 	seen := make(map[[2]string]bool, len(list))
@@ -158,6 +168,7 @@ func (p *problems) artifacts(list []*clusterpb.Artifact) {
 	}
 }
 
+// invalid is the refusal of a command that its sender must change.
 func invalid(format string, args ...any) *clusterpb.Refusal {
 	return refuse(clusterpb.RefusalCode_REFUSAL_CODE_INVALID, format, args...)
 }

@@ -14,11 +14,14 @@ import (
 // concurrent use; so is everything that its methods return, as long as nobody
 // writes to it. The methods never block.
 type View struct {
-	index     Index
+	index Index
+	// timeMs is kept as it travels: times of later records are compared with it.
 	timeMs    int64
 	clusterID ClusterID
 	level     uint32
 
+	// The tables. Each is a persistent tree: inserting copies one path, and the
+	// views before share the rest.
 	members   *iradix.Tree[*Member]
 	removed   *iradix.Tree[*Tombstone]
 	apps      *iradix.Tree[*App]
@@ -26,6 +29,7 @@ type View struct {
 	// retired holds the last number of functions that were deleted.
 	retired     *iradix.Tree[*retired]
 	assignments *iradix.Tree[*Assignment]
+	// tokens is keyed by id, tokenHashes holds the same by hash.
 	tokens      *iradix.Tree[*Token]
 	tokenHashes *iradix.Tree[*Token]
 	// usage is keyed by kind, start and function, so old spans come first.
@@ -42,6 +46,7 @@ type retired struct {
 	last VersionNumber
 }
 
+// newView is the state before the first command.
 func newView() *View {
 	return &View{
 		members:     iradix.New[*Member](),
@@ -179,8 +184,8 @@ func (v *View) Digests() iter.Seq[string] {
 
 // Share returns what a node may do with a version under the current assignment;
 // false means that the version may not run there (now). Whether the node is
-// able to run it is Member.Eligible's answer, not this one's. It does not
-// allocate.
+// able to run it is Member.Eligible's answer, and whether it drains Member's,
+// not this one's. It does not allocate.
 func (v *View) Share(key VersionKey, node NodeID) (Place, bool) {
 	ver := v.Version(key)
 	if ver == nil {
