@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
@@ -72,6 +73,44 @@ func TestGoldenSnapshotOpens(t *testing.T) {
 		got.Token("join-1").UsedBy[0] != "n5" || got.UsageReported("n1", 4) != 7 || got.repeated("01K0GOLDEN").GetVersion() != 2 ||
 		got.retired.Len() != 1 || got.App("shop").Limits.GetFunctions() != 9 || len(got.Assignment(key("cart", 1)).Places) != 2 {
 		t.Fatal("the file lost something")
+	}
+}
+
+// TestGoldenLogReplays applies log entries that the first release wrote: they
+// must decode for ever, and lead to the state of the golden snapshot.
+func TestGoldenLogReplays(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join("testdata", "log-1.bin")
+	if *update {
+		var buf bytes.Buffer
+		for _, entry := range goldenLab(t).log {
+			buf.Write(protowire.AppendBytes(nil, entry))
+		}
+		if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New()
+	for len(data) > 0 {
+		entry, n := protowire.ConsumeBytes(data)
+		if n < 0 {
+			t.Fatal(protowire.ParseError(n))
+		}
+		if _, err := s.Apply(s.View().Index()+1, entry); err != nil {
+			t.Fatal(err)
+		}
+		data = data[n:]
+	}
+	snap, err := os.ReadFile(filepath.Join("testdata", "snapshot-1.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(snapshot(t, s.View()), snap) {
+		t.Fatal("the old log leads to another state than it did")
 	}
 }
 
