@@ -25,7 +25,7 @@
 // of the property tests. New fields and commands belong to a new FeatureLevel,
 // which the proposer puts into the command, so that a node of an older release
 // halts instead of guessing. What a command stores goes into the snapshot in the
-// same change, and into the golden log of the tests.
+// same change, and a golden log and snapshot of that level join testdata.
 //
 // # What is kept, and for how long
 //
