@@ -24,6 +24,80 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ErrorKind classes the errors that callers act on.
+type ErrorKind int32
+
+const (
+	ErrorKind_ERROR_KIND_UNSPECIFIED     ErrorKind = 0
+	ErrorKind_ERROR_KIND_NOT_LEADER      ErrorKind = 1
+	ErrorKind_ERROR_KIND_OVERLOADED      ErrorKind = 2
+	ErrorKind_ERROR_KIND_OUTCOME_UNKNOWN ErrorKind = 3
+	ErrorKind_ERROR_KIND_DISK_FULL       ErrorKind = 4
+	ErrorKind_ERROR_KIND_REMOVED         ErrorKind = 5
+	ErrorKind_ERROR_KIND_NOT_HERE        ErrorKind = 6
+	ErrorKind_ERROR_KIND_BAD_CREDENTIAL  ErrorKind = 7
+	ErrorKind_ERROR_KIND_DENIED          ErrorKind = 8
+	ErrorKind_ERROR_KIND_NO_LEADER       ErrorKind = 9
+	ErrorKind_ERROR_KIND_TOO_LARGE       ErrorKind = 10
+)
+
+// Enum value maps for ErrorKind.
+var (
+	ErrorKind_name = map[int32]string{
+		0:  "ERROR_KIND_UNSPECIFIED",
+		1:  "ERROR_KIND_NOT_LEADER",
+		2:  "ERROR_KIND_OVERLOADED",
+		3:  "ERROR_KIND_OUTCOME_UNKNOWN",
+		4:  "ERROR_KIND_DISK_FULL",
+		5:  "ERROR_KIND_REMOVED",
+		6:  "ERROR_KIND_NOT_HERE",
+		7:  "ERROR_KIND_BAD_CREDENTIAL",
+		8:  "ERROR_KIND_DENIED",
+		9:  "ERROR_KIND_NO_LEADER",
+		10: "ERROR_KIND_TOO_LARGE",
+	}
+	ErrorKind_value = map[string]int32{
+		"ERROR_KIND_UNSPECIFIED":     0,
+		"ERROR_KIND_NOT_LEADER":      1,
+		"ERROR_KIND_OVERLOADED":      2,
+		"ERROR_KIND_OUTCOME_UNKNOWN": 3,
+		"ERROR_KIND_DISK_FULL":       4,
+		"ERROR_KIND_REMOVED":         5,
+		"ERROR_KIND_NOT_HERE":        6,
+		"ERROR_KIND_BAD_CREDENTIAL":  7,
+		"ERROR_KIND_DENIED":          8,
+		"ERROR_KIND_NO_LEADER":       9,
+		"ERROR_KIND_TOO_LARGE":       10,
+	}
+)
+
+func (x ErrorKind) Enum() *ErrorKind {
+	p := new(ErrorKind)
+	*p = x
+	return p
+}
+
+func (x ErrorKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ErrorKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_control_proto_enumTypes[0].Descriptor()
+}
+
+func (ErrorKind) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_control_proto_enumTypes[0]
+}
+
+func (x ErrorKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ErrorKind.Descriptor instead.
+func (ErrorKind) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{0}
+}
+
 // JoinRequest comes from a machine that holds a join token.
 type JoinRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -102,7 +176,9 @@ type JoinResponse struct {
 	GossipKey   []byte                 `protobuf:"bytes,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
 	ClusterId   string                 `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Members to call first.
-	Members       []*Member `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	Members []*Member `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	// Names the history of the log, see FollowRequest.
+	Epoch         string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +246,13 @@ func (x *JoinResponse) GetMembers() []*Member {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *JoinResponse) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
 }
 
 // RenewRequest is signed by the key of the old certificate.
@@ -453,10 +536,11 @@ func (x *ReadIndexResponse) GetIndex() uint64 {
 // FollowRequest says what the observer already has.
 type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Index of the last command that the observer applied; 0 for none.
+	// Index that the observer's state has reached; 0 for none.
 	After uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
-	// Term of that command, to notice another history under the same index.
-	Term          uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// Names the history of the log that the index belongs to. An offline recovery
+	// begins a new one: an index of an older one means nothing.
+	Epoch         string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,25 +582,26 @@ func (x *FollowRequest) GetAfter() uint64 {
 	return 0
 }
 
-func (x *FollowRequest) GetTerm() uint64 {
+func (x *FollowRequest) GetEpoch() string {
 	if x != nil {
-		return x.Term
+		return x.Epoch
 	}
-	return 0
+	return ""
 }
 
-// FollowResponse is one step of the feed.
+// FollowResponse is one step of the feed. Without snapshot and entries it shows
+// that the sender lives.
 type FollowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Node that leads, as far as the sender knows.
+	// Node that leads, as far as the sender knows; empty if there is none.
 	Leader string `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
-	// Everything committed up to here has been sent.
+	// Index that the observer has reached with this step.
 	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// Types that are valid to be assigned to Step:
-	//
-	//	*FollowResponse_Snapshot
-	//	*FollowResponse_Entries
-	Step          isFollowResponse_Step `protobuf_oneof:"step"`
+	Epoch string `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// A part of a snapshot that replaces the observer's state.
+	Snapshot *SnapshotChunk `protobuf:"bytes,4,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Committed commands in order.
+	Entries       []*Entry `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -565,56 +650,33 @@ func (x *FollowResponse) GetIndex() uint64 {
 	return 0
 }
 
-func (x *FollowResponse) GetStep() isFollowResponse_Step {
+func (x *FollowResponse) GetEpoch() string {
 	if x != nil {
-		return x.Step
+		return x.Epoch
 	}
-	return nil
+	return ""
 }
 
 func (x *FollowResponse) GetSnapshot() *SnapshotChunk {
 	if x != nil {
-		if x, ok := x.Step.(*FollowResponse_Snapshot); ok {
-			return x.Snapshot
-		}
+		return x.Snapshot
 	}
 	return nil
 }
 
-func (x *FollowResponse) GetEntries() *Entries {
+func (x *FollowResponse) GetEntries() []*Entry {
 	if x != nil {
-		if x, ok := x.Step.(*FollowResponse_Entries); ok {
-			return x.Entries
-		}
+		return x.Entries
 	}
 	return nil
 }
 
-type isFollowResponse_Step interface {
-	isFollowResponse_Step()
-}
-
-type FollowResponse_Snapshot struct {
-	Snapshot *SnapshotChunk `protobuf:"bytes,3,opt,name=snapshot,proto3,oneof"`
-}
-
-type FollowResponse_Entries struct {
-	Entries *Entries `protobuf:"bytes,4,opt,name=entries,proto3,oneof"`
-}
-
-func (*FollowResponse_Snapshot) isFollowResponse_Step() {}
-
-func (*FollowResponse_Entries) isFollowResponse_Step() {}
-
-// SnapshotChunk is a part of a snapshot that replaces the observer's state.
+// SnapshotChunk is a part of a snapshot stream.
 type SnapshotChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Index and term that the snapshot includes.
-	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Term  uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	Data  []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// No more chunks follow.
-	Last          bool `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// No more chunks follow; the response's index is the snapshot's.
+	Last          bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -649,20 +711,6 @@ func (*SnapshotChunk) Descriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *SnapshotChunk) GetIndex() uint64 {
-	if x != nil {
-		return x.Index
-	}
-	return 0
-}
-
-func (x *SnapshotChunk) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
 func (x *SnapshotChunk) GetData() []byte {
 	if x != nil {
 		return x.Data
@@ -677,64 +725,18 @@ func (x *SnapshotChunk) GetLast() bool {
 	return false
 }
 
-// Entries are committed commands in order.
-type Entries struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Entries) Reset() {
-	*x = Entries{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Entries) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Entries) ProtoMessage() {}
-
-func (x *Entries) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Entries.ProtoReflect.Descriptor instead.
-func (*Entries) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *Entries) GetEntries() []*Entry {
-	if x != nil {
-		return x.Entries
-	}
-	return nil
-}
-
 // Entry is one committed command.
 type Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +748,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,19 +761,12 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Entry) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
-	}
-	return 0
-}
-
-func (x *Entry) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
 	}
 	return 0
 }
@@ -797,7 +792,7 @@ type SignRequest struct {
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +804,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +817,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SignRequest) GetKind() isSignRequest_Kind {
@@ -876,7 +871,7 @@ type SignResponse struct {
 
 func (x *SignResponse) Reset() {
 	*x = SignResponse{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +883,7 @@ func (x *SignResponse) String() string {
 func (*SignResponse) ProtoMessage() {}
 
 func (x *SignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +896,7 @@ func (x *SignResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignResponse.ProtoReflect.Descriptor instead.
 func (*SignResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignResponse) GetCertificate() []byte {
@@ -922,7 +917,7 @@ type TakeCustodyRequest struct {
 
 func (x *TakeCustodyRequest) Reset() {
 	*x = TakeCustodyRequest{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +929,7 @@ func (x *TakeCustodyRequest) String() string {
 func (*TakeCustodyRequest) ProtoMessage() {}
 
 func (x *TakeCustodyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +942,7 @@ func (x *TakeCustodyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeCustodyRequest.ProtoReflect.Descriptor instead.
 func (*TakeCustodyRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TakeCustodyRequest) GetAuthorityKey() []byte {
@@ -973,7 +968,7 @@ type TakeCustodyResponse struct {
 
 func (x *TakeCustodyResponse) Reset() {
 	*x = TakeCustodyResponse{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +980,7 @@ func (x *TakeCustodyResponse) String() string {
 func (*TakeCustodyResponse) ProtoMessage() {}
 
 func (x *TakeCustodyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +993,7 @@ func (x *TakeCustodyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeCustodyResponse.ProtoReflect.Descriptor instead.
 func (*TakeCustodyResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{15}
 }
 
 // CheckRequest asks another node for its clock.
@@ -1010,7 +1005,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1017,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1030,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{16}
 }
 
 // CheckResponse is the answer of a live node.
@@ -1051,7 +1046,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1058,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1071,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckResponse) GetTimeUnixNs() int64 {
@@ -1121,7 +1116,7 @@ type GossipMeta struct {
 
 func (x *GossipMeta) Reset() {
 	*x = GossipMeta{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1128,7 @@ func (x *GossipMeta) String() string {
 func (*GossipMeta) ProtoMessage() {}
 
 func (x *GossipMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1141,7 @@ func (x *GossipMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipMeta.ProtoReflect.Descriptor instead.
 func (*GossipMeta) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GossipMeta) GetName() string {
@@ -1241,7 +1236,7 @@ type GossipWarm struct {
 
 func (x *GossipWarm) Reset() {
 	*x = GossipWarm{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1248,7 @@ func (x *GossipWarm) String() string {
 func (*GossipWarm) ProtoMessage() {}
 
 func (x *GossipWarm) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1261,7 @@ func (x *GossipWarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipWarm.ProtoReflect.Descriptor instead.
 func (*GossipWarm) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GossipWarm) GetNode() string {
@@ -1317,7 +1312,7 @@ type GossipWarmSet struct {
 
 func (x *GossipWarmSet) Reset() {
 	*x = GossipWarmSet{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1324,7 @@ func (x *GossipWarmSet) String() string {
 func (*GossipWarmSet) ProtoMessage() {}
 
 func (x *GossipWarmSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1337,7 @@ func (x *GossipWarmSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipWarmSet.ProtoReflect.Descriptor instead.
 func (*GossipWarmSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GossipWarmSet) GetNode() string {
@@ -1383,7 +1378,7 @@ type GossipState struct {
 
 func (x *GossipState) Reset() {
 	*x = GossipState{}
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1390,7 @@ func (x *GossipState) String() string {
 func (*GossipState) ProtoMessage() {}
 
 func (x *GossipState) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_control_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1403,7 @@ func (x *GossipState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipState.ProtoReflect.Descriptor instead.
 func (*GossipState) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GossipState) GetSets() []*GossipWarmSet {
@@ -1416,6 +1411,60 @@ func (x *GossipState) GetSets() []*GossipWarmSet {
 		return x.Sets
 	}
 	return nil
+}
+
+// ErrorDetail goes along with an error between nodes.
+type ErrorDetail struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  ErrorKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=covey.cluster.v1.ErrorKind" json:"kind,omitempty"`
+	// Node that leads, with NOT_LEADER.
+	Leader        string `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorDetail) Reset() {
+	*x = ErrorDetail{}
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorDetail) ProtoMessage() {}
+
+func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
+func (*ErrorDetail) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ErrorDetail) GetKind() ErrorKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ErrorKind_ERROR_KIND_UNSPECIFIED
+}
+
+func (x *ErrorDetail) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
 }
 
 var File_cluster_clusterpb_control_proto protoreflect.FileDescriptor
@@ -1427,7 +1476,7 @@ const file_cluster_clusterpb_control_proto_rawDesc = "" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x10\n" +
 	"\x03csr\x18\x03 \x01(\fR\x03csr\x120\n" +
-	"\x06member\x18\x04 \x01(\v2\x18.covey.cluster.v1.MemberR\x06member\"\xc0\x01\n" +
+	"\x06member\x18\x04 \x01(\v2\x18.covey.cluster.v1.MemberR\x06member\"\xd6\x01\n" +
 	"\fJoinResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
 	"\tauthority\x18\x02 \x01(\fR\tauthority\x12\x1d\n" +
@@ -1435,7 +1484,8 @@ const file_cluster_clusterpb_control_proto_rawDesc = "" +
 	"gossip_key\x18\x03 \x01(\fR\tgossipKey\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x122\n" +
-	"\amembers\x18\x05 \x03(\v2\x18.covey.cluster.v1.MemberR\amembers\"`\n" +
+	"\amembers\x18\x05 \x03(\v2\x18.covey.cluster.v1.MemberR\amembers\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\tR\x05epoch\"`\n" +
 	"\fRenewRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1c\n" +
@@ -1448,27 +1498,22 @@ const file_cluster_clusterpb_control_proto_rawDesc = "" +
 	"\x06result\x18\x01 \x01(\v2\x18.covey.cluster.v1.ResultR\x06result\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"9\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\";\n" +
 	"\rFollowRequest\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\xbc\x01\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\xc4\x01\n" +
 	"\x0eFollowResponse\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\x12=\n" +
-	"\bsnapshot\x18\x03 \x01(\v2\x1f.covey.cluster.v1.SnapshotChunkH\x00R\bsnapshot\x125\n" +
-	"\aentries\x18\x04 \x01(\v2\x19.covey.cluster.v1.EntriesH\x00R\aentriesB\x06\n" +
-	"\x04step\"a\n" +
-	"\rSnapshotChunk\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x04 \x01(\bR\x04last\"<\n" +
-	"\aEntries\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.covey.cluster.v1.EntryR\aentries\"E\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\tR\x05epoch\x12;\n" +
+	"\bsnapshot\x18\x04 \x01(\v2\x1f.covey.cluster.v1.SnapshotChunkR\bsnapshot\x121\n" +
+	"\aentries\x18\x05 \x03(\v2\x17.covey.cluster.v1.EntryR\aentries\"7\n" +
+	"\rSnapshotChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"1\n" +
 	"\x05Entry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\x82\x01\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x82\x01\n" +
 	"\vSignRequest\x123\n" +
 	"\x04join\x18\x01 \x01(\v2\x1d.covey.cluster.v1.JoinRequestH\x00R\x04join\x126\n" +
 	"\x05renew\x18\x02 \x01(\v2\x1e.covey.cluster.v1.RenewRequestH\x00R\x05renewB\x06\n" +
@@ -1513,7 +1558,23 @@ const file_cluster_clusterpb_control_proto_rawDesc = "" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12 \n" +
 	"\tfunctions\x18\x04 \x03(\x06B\x02\x10\x01R\tfunctions\"B\n" +
 	"\vGossipState\x123\n" +
-	"\x04sets\x18\x01 \x03(\v2\x1f.covey.cluster.v1.GossipWarmSetR\x04sets2\x9e\x01\n" +
+	"\x04sets\x18\x01 \x03(\v2\x1f.covey.cluster.v1.GossipWarmSetR\x04sets\"V\n" +
+	"\vErrorDetail\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.covey.cluster.v1.ErrorKindR\x04kind\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader*\xb2\x02\n" +
+	"\tErrorKind\x12\x1a\n" +
+	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15ERROR_KIND_NOT_LEADER\x10\x01\x12\x19\n" +
+	"\x15ERROR_KIND_OVERLOADED\x10\x02\x12\x1e\n" +
+	"\x1aERROR_KIND_OUTCOME_UNKNOWN\x10\x03\x12\x18\n" +
+	"\x14ERROR_KIND_DISK_FULL\x10\x04\x12\x16\n" +
+	"\x12ERROR_KIND_REMOVED\x10\x05\x12\x17\n" +
+	"\x13ERROR_KIND_NOT_HERE\x10\x06\x12\x1d\n" +
+	"\x19ERROR_KIND_BAD_CREDENTIAL\x10\a\x12\x15\n" +
+	"\x11ERROR_KIND_DENIED\x10\b\x12\x18\n" +
+	"\x14ERROR_KIND_NO_LEADER\x10\t\x12\x18\n" +
+	"\x14ERROR_KIND_TOO_LARGE\x10\n" +
+	"2\x9e\x01\n" +
 	"\vJoinService\x12E\n" +
 	"\x04Join\x12\x1d.covey.cluster.v1.JoinRequest\x1a\x1e.covey.cluster.v1.JoinResponse\x12H\n" +
 	"\x05Renew\x12\x1e.covey.cluster.v1.RenewRequest\x1a\x1f.covey.cluster.v1.RenewResponse2\xf2\x03\n" +
@@ -1537,20 +1598,21 @@ func file_cluster_clusterpb_control_proto_rawDescGZIP() []byte {
 	return file_cluster_clusterpb_control_proto_rawDescData
 }
 
+var file_cluster_clusterpb_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_cluster_clusterpb_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_cluster_clusterpb_control_proto_goTypes = []any{
-	(*JoinRequest)(nil),         // 0: covey.cluster.v1.JoinRequest
-	(*JoinResponse)(nil),        // 1: covey.cluster.v1.JoinResponse
-	(*RenewRequest)(nil),        // 2: covey.cluster.v1.RenewRequest
-	(*RenewResponse)(nil),       // 3: covey.cluster.v1.RenewResponse
-	(*ProposeRequest)(nil),      // 4: covey.cluster.v1.ProposeRequest
-	(*ProposeResponse)(nil),     // 5: covey.cluster.v1.ProposeResponse
-	(*ReadIndexRequest)(nil),    // 6: covey.cluster.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil),   // 7: covey.cluster.v1.ReadIndexResponse
-	(*FollowRequest)(nil),       // 8: covey.cluster.v1.FollowRequest
-	(*FollowResponse)(nil),      // 9: covey.cluster.v1.FollowResponse
-	(*SnapshotChunk)(nil),       // 10: covey.cluster.v1.SnapshotChunk
-	(*Entries)(nil),             // 11: covey.cluster.v1.Entries
+	(ErrorKind)(0),              // 0: covey.cluster.v1.ErrorKind
+	(*JoinRequest)(nil),         // 1: covey.cluster.v1.JoinRequest
+	(*JoinResponse)(nil),        // 2: covey.cluster.v1.JoinResponse
+	(*RenewRequest)(nil),        // 3: covey.cluster.v1.RenewRequest
+	(*RenewResponse)(nil),       // 4: covey.cluster.v1.RenewResponse
+	(*ProposeRequest)(nil),      // 5: covey.cluster.v1.ProposeRequest
+	(*ProposeResponse)(nil),     // 6: covey.cluster.v1.ProposeResponse
+	(*ReadIndexRequest)(nil),    // 7: covey.cluster.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil),   // 8: covey.cluster.v1.ReadIndexResponse
+	(*FollowRequest)(nil),       // 9: covey.cluster.v1.FollowRequest
+	(*FollowResponse)(nil),      // 10: covey.cluster.v1.FollowResponse
+	(*SnapshotChunk)(nil),       // 11: covey.cluster.v1.SnapshotChunk
 	(*Entry)(nil),               // 12: covey.cluster.v1.Entry
 	(*SignRequest)(nil),         // 13: covey.cluster.v1.SignRequest
 	(*SignResponse)(nil),        // 14: covey.cluster.v1.SignResponse
@@ -1562,34 +1624,35 @@ var file_cluster_clusterpb_control_proto_goTypes = []any{
 	(*GossipWarm)(nil),          // 20: covey.cluster.v1.GossipWarm
 	(*GossipWarmSet)(nil),       // 21: covey.cluster.v1.GossipWarmSet
 	(*GossipState)(nil),         // 22: covey.cluster.v1.GossipState
-	(*Member)(nil),              // 23: covey.cluster.v1.Member
-	(*Command)(nil),             // 24: covey.cluster.v1.Command
-	(*Result)(nil),              // 25: covey.cluster.v1.Result
+	(*ErrorDetail)(nil),         // 23: covey.cluster.v1.ErrorDetail
+	(*Member)(nil),              // 24: covey.cluster.v1.Member
+	(*Command)(nil),             // 25: covey.cluster.v1.Command
+	(*Result)(nil),              // 26: covey.cluster.v1.Result
 }
 var file_cluster_clusterpb_control_proto_depIdxs = []int32{
-	23, // 0: covey.cluster.v1.JoinRequest.member:type_name -> covey.cluster.v1.Member
-	23, // 1: covey.cluster.v1.JoinResponse.members:type_name -> covey.cluster.v1.Member
-	24, // 2: covey.cluster.v1.ProposeRequest.command:type_name -> covey.cluster.v1.Command
-	25, // 3: covey.cluster.v1.ProposeResponse.result:type_name -> covey.cluster.v1.Result
-	10, // 4: covey.cluster.v1.FollowResponse.snapshot:type_name -> covey.cluster.v1.SnapshotChunk
-	11, // 5: covey.cluster.v1.FollowResponse.entries:type_name -> covey.cluster.v1.Entries
-	12, // 6: covey.cluster.v1.Entries.entries:type_name -> covey.cluster.v1.Entry
-	0,  // 7: covey.cluster.v1.SignRequest.join:type_name -> covey.cluster.v1.JoinRequest
-	2,  // 8: covey.cluster.v1.SignRequest.renew:type_name -> covey.cluster.v1.RenewRequest
-	21, // 9: covey.cluster.v1.GossipState.sets:type_name -> covey.cluster.v1.GossipWarmSet
-	0,  // 10: covey.cluster.v1.JoinService.Join:input_type -> covey.cluster.v1.JoinRequest
-	2,  // 11: covey.cluster.v1.JoinService.Renew:input_type -> covey.cluster.v1.RenewRequest
-	4,  // 12: covey.cluster.v1.ControlService.Propose:input_type -> covey.cluster.v1.ProposeRequest
-	6,  // 13: covey.cluster.v1.ControlService.ReadIndex:input_type -> covey.cluster.v1.ReadIndexRequest
-	8,  // 14: covey.cluster.v1.ControlService.Follow:input_type -> covey.cluster.v1.FollowRequest
+	24, // 0: covey.cluster.v1.JoinRequest.member:type_name -> covey.cluster.v1.Member
+	24, // 1: covey.cluster.v1.JoinResponse.members:type_name -> covey.cluster.v1.Member
+	25, // 2: covey.cluster.v1.ProposeRequest.command:type_name -> covey.cluster.v1.Command
+	26, // 3: covey.cluster.v1.ProposeResponse.result:type_name -> covey.cluster.v1.Result
+	11, // 4: covey.cluster.v1.FollowResponse.snapshot:type_name -> covey.cluster.v1.SnapshotChunk
+	12, // 5: covey.cluster.v1.FollowResponse.entries:type_name -> covey.cluster.v1.Entry
+	1,  // 6: covey.cluster.v1.SignRequest.join:type_name -> covey.cluster.v1.JoinRequest
+	3,  // 7: covey.cluster.v1.SignRequest.renew:type_name -> covey.cluster.v1.RenewRequest
+	21, // 8: covey.cluster.v1.GossipState.sets:type_name -> covey.cluster.v1.GossipWarmSet
+	0,  // 9: covey.cluster.v1.ErrorDetail.kind:type_name -> covey.cluster.v1.ErrorKind
+	1,  // 10: covey.cluster.v1.JoinService.Join:input_type -> covey.cluster.v1.JoinRequest
+	3,  // 11: covey.cluster.v1.JoinService.Renew:input_type -> covey.cluster.v1.RenewRequest
+	5,  // 12: covey.cluster.v1.ControlService.Propose:input_type -> covey.cluster.v1.ProposeRequest
+	7,  // 13: covey.cluster.v1.ControlService.ReadIndex:input_type -> covey.cluster.v1.ReadIndexRequest
+	9,  // 14: covey.cluster.v1.ControlService.Follow:input_type -> covey.cluster.v1.FollowRequest
 	13, // 15: covey.cluster.v1.ControlService.Sign:input_type -> covey.cluster.v1.SignRequest
 	15, // 16: covey.cluster.v1.ControlService.TakeCustody:input_type -> covey.cluster.v1.TakeCustodyRequest
 	17, // 17: covey.cluster.v1.ControlService.Check:input_type -> covey.cluster.v1.CheckRequest
-	1,  // 18: covey.cluster.v1.JoinService.Join:output_type -> covey.cluster.v1.JoinResponse
-	3,  // 19: covey.cluster.v1.JoinService.Renew:output_type -> covey.cluster.v1.RenewResponse
-	5,  // 20: covey.cluster.v1.ControlService.Propose:output_type -> covey.cluster.v1.ProposeResponse
-	7,  // 21: covey.cluster.v1.ControlService.ReadIndex:output_type -> covey.cluster.v1.ReadIndexResponse
-	9,  // 22: covey.cluster.v1.ControlService.Follow:output_type -> covey.cluster.v1.FollowResponse
+	2,  // 18: covey.cluster.v1.JoinService.Join:output_type -> covey.cluster.v1.JoinResponse
+	4,  // 19: covey.cluster.v1.JoinService.Renew:output_type -> covey.cluster.v1.RenewResponse
+	6,  // 20: covey.cluster.v1.ControlService.Propose:output_type -> covey.cluster.v1.ProposeResponse
+	8,  // 21: covey.cluster.v1.ControlService.ReadIndex:output_type -> covey.cluster.v1.ReadIndexResponse
+	10, // 22: covey.cluster.v1.ControlService.Follow:output_type -> covey.cluster.v1.FollowResponse
 	14, // 23: covey.cluster.v1.ControlService.Sign:output_type -> covey.cluster.v1.SignResponse
 	16, // 24: covey.cluster.v1.ControlService.TakeCustody:output_type -> covey.cluster.v1.TakeCustodyResponse
 	18, // 25: covey.cluster.v1.ControlService.Check:output_type -> covey.cluster.v1.CheckResponse
@@ -1607,11 +1670,7 @@ func file_cluster_clusterpb_control_proto_init() {
 	}
 	file_cluster_clusterpb_command_proto_init()
 	file_cluster_clusterpb_model_proto_init()
-	file_cluster_clusterpb_control_proto_msgTypes[9].OneofWrappers = []any{
-		(*FollowResponse_Snapshot)(nil),
-		(*FollowResponse_Entries)(nil),
-	}
-	file_cluster_clusterpb_control_proto_msgTypes[13].OneofWrappers = []any{
+	file_cluster_clusterpb_control_proto_msgTypes[12].OneofWrappers = []any{
 		(*SignRequest_Join)(nil),
 		(*SignRequest_Renew)(nil),
 	}
@@ -1620,13 +1679,14 @@ func file_cluster_clusterpb_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_control_proto_rawDesc), len(file_cluster_clusterpb_control_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_cluster_clusterpb_control_proto_goTypes,
 		DependencyIndexes: file_cluster_clusterpb_control_proto_depIdxs,
+		EnumInfos:         file_cluster_clusterpb_control_proto_enumTypes,
 		MessageInfos:      file_cluster_clusterpb_control_proto_msgTypes,
 	}.Build()
 	File_cluster_clusterpb_control_proto = out.File
