@@ -1,0 +1,202 @@
+//go:build linux && (amd64 || arm64)
+
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// berth is what one instance owns besides its processes: a slot, the private
+// directory, a cgroup and a network namespace. All of it is used once. A
+// namespace or cgroup that has had an instance in it is thrown away, because a
+// lingering socket or a charged page would be the next instance's problem.
+type berth struct {
+	slot   uint32
+	dir    string
+	cgroup *cgroup  // nil where there are none
+	net    *os.File // nil where there are none, and once it is joined
+}
+
+// berths makes berths ahead of need. Making one takes the kernel longer than
+// all the rest of a start.
+type berths struct {
+	sandbox *Sandbox
+	network bool
+
+	ready  chan *berth
+	failed chan error // for takers, while making fails
+	stop   chan struct{}
+	done   sync.WaitGroup
+}
+
+// berthsReady covers a burst of starts. An idle berth costs the kernel about
+// 100 KB, most of it for the network namespace.
+const berthsReady = 8
+
+// startBerths makes a first berth to see whether it can be done, with a network
+// namespace in it if network is set.
+func startBerths(s *Sandbox, network bool) (*berths, error) {
+	b := &berths{
+		sandbox: s, network: network, ready: make(chan *berth, berthsReady),
+		failed: make(chan error), stop: make(chan struct{}),
+	}
+	first := make(chan error, 1)
+	ownThread(&b.done, func() { b.fill(first) })
+	if err := <-first; err != nil {
+		b.done.Wait()
+		return nil, err
+	}
+	return b, nil
+}
+
+// fill ends with close. It runs on a thread of its own, which moves from one new
+// network namespace to the next.
+func (b *berths) fill(first chan<- error) {
+	next, err := b.make()
+	first <- err
+	if err != nil {
+		return
+	}
+	for {
+		if err != nil {
+			// Two attempts for each start that finds nothing ready: see take.
+			select {
+			case b.failed <- err:
+			case <-b.stop:
+				return
+			}
+		} else {
+			select {
+			case b.ready <- next:
+			case <-b.stop:
+				b.sandbox.discard(next)
+				return
+			}
+		}
+		next, err = b.make()
+	}
+}
+
+// take returns a berth, waiting for one if none is ready. A first error may be
+// older than what has been given back since; a second one is fresh.
+func (b *berths) take() (next *berth, err error) {
+	select {
+	case next = <-b.ready:
+		return next, nil
+	default:
+	}
+	for range 2 {
+		select {
+		case next = <-b.ready:
+			return next, nil
+		case err = <-b.failed:
+		}
+	}
+	return nil, err
+}
+
+// close ends the making and discards what was not used.
+func (b *berths) close() {
+	close(b.stop)
+	b.done.Wait()
+	for {
+		select {
+		case left := <-b.ready:
+			b.sandbox.discard(left)
+		default:
+			return
+		}
+	}
+}
+
+func (b *berths) make() (*berth, error) {
+	s := b.sandbox
+	slot, err := s.slots.take()
+	if err != nil {
+		return nil, err
+	}
+	next := &berth{slot: slot}
+	if err := s.makeDir(next); err != nil {
+		s.discard(next)
+		return nil, err
+	}
+	if next.cgroup, err = s.tree.create(filepath.Base(next.dir)); err != nil {
+		s.discard(next)
+		return nil, err
+	}
+	if b.network {
+		if next.net, err = newNetNamespace(); err != nil {
+			s.discard(next)
+			return nil, err
+		}
+	}
+	return next, nil
+}
+
+// makeDir makes the private directory.
+func (s *Sandbox) makeDir(b *berth) error {
+	dir := filepath.Join(s.runDir, strconv.FormatUint(uint64(b.slot), 36))
+	dirs := []string{dir}
+	if !s.mode.namespaces {
+		dirs = append(dirs, filepath.Join(dir, "tmp"))
+	}
+	for _, dir := range dirs {
+		if err := unix.Mkdir(dir, 0o700); err != nil {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+		}
+		if s.mode.uids {
+			uid := int(s.slots.uid(b.slot))
+			if err := unix.Lchown(dir, uid, uid); err != nil {
+				return &os.PathError{Op: "chown", Path: dir, Err: err}
+			}
+		}
+	}
+	b.dir = dir
+	return nil
+}
+
+// discard gives back what a berth holds; nil is fine.
+func (s *Sandbox) discard(b *berth) {
+	if b == nil {
+		return
+	}
+	if b.net != nil {
+		_ = b.net.Close()
+	}
+	b.cgroup.remove()
+	if b.dir != "" {
+		if err := removeAll(b.dir); err != nil {
+			// The slot is lost with its directory, rather than shown to a next owner.
+			s.log.Warn().Err(err).Msg("private directory not removed")
+			return
+		}
+	}
+	s.slots.give(b.slot)
+}
+
+// newNetNamespace moves the calling thread into a new network namespace, sets its
+// loopback up and returns a descriptor of it.
+func newNetNamespace() (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, os.NewSyscallError("unshare", err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return nil, err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		return nil, os.NewSyscallError("set loopback up", err)
+	}
+	return os.Open("/proc/thread-self/ns/net")
+}

@@ -1,0 +1,416 @@
+//go:build linux && (amd64 || arm64)
+
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupTree is where this daemon's instances get their cgroups: one directory
+// per instance in each of dirs. Version 2 has a single hierarchy, version 1 one
+// per controller. The zero value means that there are no cgroups to be had.
+type cgroupTree struct {
+	version int
+	dirs    map[string]string // controller → the daemon's directory; v2: "" → directory
+}
+
+// v1Controllers are the hierarchies joined under version 1. Each costs every start
+// a move of some 50 µs, so there is one: under version 1 the daemon is root, and
+// the limit of processes per user does what the pids controller would.
+var v1Controllers = []string{"memory"}
+
+// v2Controllers are enabled for the instances under version 2.
+var v2Controllers = []string{"memory", "pids", "cpu"}
+
+// cgroupMount is a mounted hierarchy and the daemon's place in it.
+type cgroupMount struct {
+	version     int
+	controllers []string
+	dir         string // the directory of the daemon's own cgroup
+	root        string // the mount point
+}
+
+// openCgroups makes the daemon's directories named name, preferring version 2.
+// The error says why no memory limit can be had.
+func openCgroups(parent, name string) (cgroupTree, error) {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return cgroupTree{}, err
+	}
+	errs := []error{errors.New("no memory controller is mounted")}
+	for _, m := range mounts {
+		base := m.dir
+		if parent != "" {
+			base = filepath.Join(m.root, parent)
+		}
+		if m.version == 2 {
+			dir := filepath.Join(base, name)
+			if err := prepareV2(base, dir); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			return cgroupTree{version: 2, dirs: map[string]string{"": dir}}, nil
+		}
+	}
+	tree := cgroupTree{version: 1, dirs: map[string]string{}}
+	for _, m := range mounts {
+		if m.version != 1 {
+			continue
+		}
+		base := m.dir
+		if parent != "" {
+			base = filepath.Join(m.root, parent)
+		}
+		for _, controller := range m.controllers {
+			dir := filepath.Join(base, name)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			tree.dirs[controller] = dir
+		}
+	}
+	if tree.dirs["memory"] == "" {
+		tree.remove()
+		return cgroupTree{}, errors.Join(errs...)
+	}
+	return tree, nil
+}
+
+// cgroupMounts reads the hierarchies that matter here.
+func cgroupMounts() ([]cgroupMount, error) {
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	return parseCgroupMounts(string(info), string(own)), nil
+}
+
+// parseCgroupMounts joins the mount points of mountinfo with the paths of
+// /proc/self/cgroup. Both formats are those of proc(5) and cgroups(7).
+func parseCgroupMounts(mountinfo, own string) []cgroupMount {
+	paths := map[string]string{} // controller, or "" for version 2 → path
+	for line := range strings.Lines(own) {
+		if part := strings.SplitN(strings.TrimSpace(line), ":", 3); len(part) == 3 {
+			for _, controller := range strings.Split(part[1], ",") {
+				paths[controller] = part[2]
+			}
+		}
+	}
+	var mounts []cgroupMount
+	for line := range strings.Lines(mountinfo) {
+		head, tail, ok := strings.Cut(line, " - ")
+		field, kind := strings.Fields(head), strings.Fields(tail)
+		if !ok || len(field) < 5 || len(kind) < 3 {
+			continue
+		}
+		m := cgroupMount{root: field[4]}
+		key := ""
+		switch kind[0] {
+		case "cgroup2":
+			m.version = 2
+		case "cgroup":
+			m.version = 1
+			for _, option := range strings.Split(kind[2], ",") {
+				for _, c := range v1Controllers {
+					if option == c {
+						m.controllers = append(m.controllers, c)
+						key = c
+					}
+				}
+			}
+		}
+		path, known := paths[key]
+		if m.version == 0 || m.version == 1 && len(m.controllers) == 0 || !known {
+			continue
+		}
+		// In a container the mount may show only a part of the hierarchy.
+		if field[3] != "/" {
+			path = strings.TrimPrefix(path, field[3])
+		}
+		m.dir = filepath.Join(m.root, path)
+		mounts = append(mounts, m)
+	}
+	return mounts
+}
+
+// prepareV2 makes dir below base with the controllers that instances need. A
+// cgroup with processes cannot hand controllers down, so a daemon alone in its
+// cgroup (a systemd unit with Delegate=yes) first moves into one beside dir.
+func prepareV2(base, dir string) error {
+	has, err := os.ReadFile(filepath.Join(base, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(" "+string(has)+" ", "memory") {
+		return fmt.Errorf("%s has no memory controller", base)
+	}
+	if err := enableV2(base); errors.Is(err, unix.EBUSY) {
+		procs, _ := os.ReadFile(filepath.Join(base, "cgroup.procs"))
+		if strings.TrimSpace(string(procs)) != strconv.Itoa(os.Getpid()) {
+			return fmt.Errorf("%s holds other processes than this daemon: %w", base, err)
+		}
+		if err := os.MkdirAll(filepath.Join(base, "covey-daemon"), 0o755); err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(base, "covey-daemon", "cgroup.procs"), "0"); err != nil {
+			return err
+		}
+		if err := enableV2(base); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return enableV2(dir)
+}
+
+// enableV2 hands the controllers down; only memory must succeed.
+func enableV2(dir string) error {
+	var memory error
+	for _, controller := range v2Controllers {
+		err := writeFile(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller)
+		if err != nil && controller == "memory" {
+			memory = err
+		}
+	}
+	return memory
+}
+
+// remove ends everything below the tree and removes it.
+func (t cgroupTree) remove() {
+	for _, dir := range t.dirs {
+		removeCgroups(dir)
+	}
+}
+
+// removeCgroups ends every process below dir and removes dir; what cannot be
+// removed (a daemon's directory that is in use) stays. It reports whether there
+// was a process.
+func removeCgroups(dir string) (ended bool) {
+	children, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, child := range children {
+		if child.IsDir() {
+			ended = endCgroup(filepath.Join(dir, child.Name())) || ended
+		}
+	}
+	_ = os.Remove(dir)
+	return ended
+}
+
+// endCgroup kills what is in the cgroup, waits for it to be gone, and removes the
+// directory. Version 2 has a file for the killing; in version 1 a pids limit of
+// zero keeps a fork bomb from outrunning the signals, where there is one.
+func endCgroup(dir string) (ended bool) {
+	deadline := time.Now().Add(2 * time.Second)
+	_ = writeFile(filepath.Join(dir, "cgroup.kill"), "1")
+	_ = writeFile(filepath.Join(dir, "pids.max"), "0")
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		for _, pid := range cgroupPids(dir) {
+			ended = true
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || time.Now().After(deadline) {
+			return ended
+		}
+		// A dead process leaves its cgroup a moment after its parent was told.
+		<-time.After(wait)
+	}
+}
+
+func cgroupPids(dir string) []int {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(text)) {
+		// Zero stands for a process outside of our pid namespace.
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// cgroup is one instance's.
+type cgroup struct {
+	version int
+	dirs    map[string]string
+	join    []*os.File // v1: the cgroup.procs of each hierarchy, v2: the directory
+}
+
+// create makes a cgroup without limits. It returns nil when there are no cgroups.
+func (t cgroupTree) create(name string) (*cgroup, error) {
+	if t.version == 0 {
+		return nil, nil
+	}
+	c := &cgroup{version: t.version, dirs: make(map[string]string, len(t.dirs))}
+	for controller, parent := range t.dirs {
+		dir := filepath.Join(parent, "i-"+name)
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			c.remove()
+			return nil, &os.PathError{Op: "mkdir", Path: dir, Err: err}
+		}
+		c.dirs[controller] = dir
+		path, flags := filepath.Join(dir, "cgroup.procs"), unix.O_WRONLY
+		if c.version == 2 {
+			path, flags = dir, unix.O_PATH|unix.O_DIRECTORY
+		}
+		f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0)
+		if err != nil {
+			c.remove()
+			return nil, err
+		}
+		c.join = append(c.join, f)
+	}
+	return c, nil
+}
+
+// limit sets the limits; a nil cgroup has none, and a memory of 0 means that.
+func (c *cgroup) limit(memory int64, pids int) error {
+	if c == nil {
+		return nil
+	}
+	var errs []error
+	set := func(controller, file string, value int64) error {
+		return writeFile(filepath.Join(c.dirs[controller], file), strconv.FormatInt(value, 10))
+	}
+	if c.version == 1 {
+		if memory > 0 {
+			errs = append(errs, set("memory", "memory.limit_in_bytes", memory))
+			_ = set("memory", "memory.memsw.limit_in_bytes", memory) // where swap is counted
+		}
+		return errors.Join(errs...)
+	}
+	if memory > 0 {
+		errs = append(errs, set("", "memory.max", memory))
+		// Without swap, and as a whole: half an instance is of no use.
+		_ = set("", "memory.swap.max", 0)
+		_ = set("", "memory.oom.group", 1)
+	}
+	if err := set("", "pids.max", int64(pids)); !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// closeJoin closes what only a start needs.
+func (c *cgroup) closeJoin() {
+	if c == nil {
+		return
+	}
+	for _, f := range c.join {
+		_ = f.Close()
+	}
+	c.join = nil
+}
+
+// remove ends what is left in the cgroup and removes it.
+func (c *cgroup) remove() {
+	if c == nil {
+		return
+	}
+	c.closeJoin()
+	for _, dir := range c.dirs {
+		endCgroup(dir)
+	}
+}
+
+// memory returns the memory in use that the kernel could not simply drop.
+func (c *cgroup) memory() (int64, error) {
+	usage, inactive, dir := "memory.current", "inactive_file", c.dirs[""]
+	if c.version == 1 {
+		usage, inactive, dir = "memory.usage_in_bytes", "total_inactive_file", c.dirs["memory"]
+	}
+	used, err := readInt(filepath.Join(dir, usage))
+	if err != nil {
+		return 0, err
+	}
+	droppable, err := readKey(filepath.Join(dir, "memory.stat"), inactive)
+	return max(0, used-droppable), err
+}
+
+// peak returns the most memory that was in use, 0 when the kernel does not say.
+func (c *cgroup) peak() int64 {
+	path := filepath.Join(c.dirs[""], "memory.peak")
+	if c.version == 1 {
+		path = filepath.Join(c.dirs["memory"], "memory.max_usage_in_bytes")
+	}
+	n, _ := readInt(path)
+	return n
+}
+
+// cpu returns the CPU time of everything that ever ran here.
+func (c *cgroup) cpu() (time.Duration, error) {
+	if c.version == 1 {
+		return 0, errors.ErrUnsupported
+	}
+	n, err := readKey(filepath.Join(c.dirs[""], "cpu.stat"), "usage_usec")
+	return time.Duration(n) * time.Microsecond, err
+}
+
+// oom tells whether the kernel killed something here for its memory.
+func (c *cgroup) oom() bool {
+	path := filepath.Join(c.dirs[""], "memory.events")
+	if c.version == 1 {
+		path = filepath.Join(c.dirs["memory"], "memory.oom_control")
+	}
+	n, _ := readKey(path, "oom_kill")
+	return n > 0
+}
+
+// writeFile writes a control file, which must exist: in a cgroup file system
+// O_CREATE and O_TRUNC mean nothing, elsewhere they would hide a mistake.
+func writeFile(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+func readInt(path string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// readKey reads one line of a flat-keyed file.
+func readKey(path, key string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		if name, value, _ := strings.Cut(lines.Text(), " "); name == key {
+			return strconv.ParseInt(value, 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%s has no %q", path, key)
+}

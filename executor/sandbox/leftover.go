@@ -1,0 +1,257 @@
+//go:build linux && (amd64 || arm64)
+
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names inside the run directory; slots are named by numbers, without a dot.
+const (
+	stageFile = ".stage" // the program of stage.go
+	rootDir   = ".root"  // an empty directory to build roots on
+)
+
+// leftoverFile, in the data directory, says what a daemon that was killed could
+// not undo.
+const leftoverFile = "sandbox.json"
+
+// markerName is an environment variable by which instances without a pid
+// namespace are recognized. A hostile one can shed it, which is why the level of
+// such a machine is a low one.
+const markerName = "COVEY_SANDBOX"
+
+// mark is the environment variable of a process. A colon ends the daemon's part,
+// a slash the slot's, so that no mark is the beginning of another.
+func (s *Sandbox) mark(p *Process) string {
+	return markerName + "=" + s.id + ":" + filepath.Base(p.berth.dir) + "/"
+}
+
+// leftovers is the content of leftoverFile.
+type leftovers struct {
+	RunDir  string   `json:"run_dir"`
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Loose says that instances may have outlived the daemon, for want of a pid
+	// namespace; OwnUIDs how their processes are found.
+	Loose   bool     `json:"loose,omitempty"`
+	OwnUIDs []uint32 `json:"own_uids,omitempty"`
+}
+
+// makeRunDir chooses and makes the directory of the private directories.
+func (s *Sandbox) makeRunDir(stage []byte) error {
+	dir := filepath.Join(s.cfg.DataDir, "run")
+	// A Unix socket's path has at most 107 bytes; go-plugin's names and ours take
+	// 30. And without a mount namespace, another user cannot pass the data
+	// directory to get below it.
+	const socketRoom = 77
+	hidden := s.mode.uids && !s.mode.namespaces
+	if s.cfg.RunDir != "" {
+		dir = filepath.Join(s.cfg.RunDir, "covey-"+s.id)
+	}
+	if s.cfg.RunDir == "" && (len(dir) > socketRoom || hidden) {
+		temp, err := os.MkdirTemp("", "covey-run-")
+		if err != nil {
+			return err
+		}
+		dir = temp
+	}
+	s.runDir = dir
+	if err := os.MkdirAll(filepath.Join(dir, rootDir), 0o711); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return err
+	}
+	return writeProgram(filepath.Join(dir, stageFile), stage, 0o700)
+}
+
+// writeProgram writes an executable. No fork may happen meanwhile: the child
+// would hold the descriptor for a moment, and a file that somebody may write
+// cannot be executed.
+func writeProgram(path string, text []byte, perm os.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, text, perm)
+}
+
+func (s *Sandbox) removeRunDir() {
+	if s.runDir == "" {
+		return
+	}
+	if err := removeAll(s.runDir); err != nil {
+		s.log.Warn().Err(err).Msg("run directory not removed")
+	}
+}
+
+// saveLeftovers notes what the next daemon has to undo if this one is killed.
+func (s *Sandbox) saveLeftovers() error {
+	left := leftovers{RunDir: s.runDir, Loose: !s.mode.namespaces}
+	for _, dir := range s.tree.dirs {
+		left.Cgroups = append(left.Cgroups, dir)
+	}
+	if left.Loose && s.mode.uids {
+		left.OwnUIDs = []uint32{s.slots.base, s.slots.count, s.slots.offset}
+	}
+	text, err := json.Marshal(left)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.cfg.DataDir, leftoverFile)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func (s *Sandbox) dropLeftovers() {
+	_ = os.Remove(filepath.Join(s.cfg.DataDir, leftoverFile))
+}
+
+// endLeftovers ends what a killed daemon of this data directory left running and
+// removes what it left lying about. A process in a pid namespace died with the
+// daemon, so usually there are only empty directories to remove.
+func (s *Sandbox) endLeftovers() {
+	text, err := os.ReadFile(filepath.Join(s.cfg.DataDir, leftoverFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var left leftovers
+	if err == nil {
+		err = json.Unmarshal(text, &left)
+	}
+	if err != nil || !filepath.IsAbs(left.RunDir) {
+		s.log.Warn().Err(err).Msg("note of an earlier daemon is unreadable")
+		return
+	}
+	ended := false
+	for _, dir := range left.Cgroups {
+		ended = removeCgroups(dir) || ended
+	}
+	if left.Loose {
+		ended = s.endLoose(left) || ended
+	}
+	if err := removeAll(left.RunDir); err != nil {
+		s.log.Warn().Err(err).Msg("run directory of an earlier daemon not removed")
+	}
+	if ended {
+		s.log.Warn().Msg("ended instances of an earlier daemon")
+	}
+}
+
+// endLoose finds instances by their mark, and by their user id where each had one.
+func (s *Sandbox) endLoose(left leftovers) bool {
+	ended := endProcesses(func(pid int) bool { return hasEnv(pid, markerName+"="+s.id+":") })
+	if len(left.OwnUIDs) != 3 {
+		return ended
+	}
+	then := slots{base: left.OwnUIDs[0], count: left.OwnUIDs[1], offset: left.OwnUIDs[2]}
+	entries, _ := os.ReadDir(left.RunDir)
+	for _, entry := range entries {
+		if slot, err := strconv.ParseUint(entry.Name(), 36, 32); err == nil && then.count > 0 {
+			uid := then.uid(uint32(slot))
+			ended = endProcesses(func(pid int) bool { return ownedBy(pid, uid) }) || ended
+		}
+	}
+	return ended
+}
+
+// endProcesses kills the processes that match, until none is left or two seconds
+// have passed. It reports whether there was one.
+func endProcesses(match func(pid int) bool) (ended bool) {
+	deadline := time.Now().Add(2 * time.Second)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		found := false
+		entries, _ := os.ReadDir("/proc")
+		for _, entry := range entries {
+			pid, err := strconv.Atoi(entry.Name())
+			if err == nil && pid != os.Getpid() && match(pid) && killIf(pid, match) {
+				found, ended = true, true
+			}
+		}
+		if !found || time.Now().After(deadline) {
+			return ended
+		}
+		<-time.After(wait)
+	}
+}
+
+// killIf kills a living process if it still matches once it is held, so that a
+// pid that changed hands meanwhile is spared.
+func killIf(pid int, match func(int) bool) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if state, _ := statusField(pid, "State:"); !match(pid) || strings.HasPrefix(state, "Z") {
+		return false
+	}
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+}
+
+// hasEnv tells whether the process was started with a variable that begins so.
+func hasEnv(pid int, prefix string) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return false
+	}
+	for pair := range bytes.SplitSeq(text, []byte{0}) {
+		if bytes.HasPrefix(pair, []byte(prefix)) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownedBy tells whether the process's real user is uid.
+func ownedBy(pid int, uid uint32) bool {
+	ids, err := statusField(pid, "Uid:")
+	if err != nil {
+		return false
+	}
+	real, _, _ := strings.Cut(ids, "\t")
+	return real == strconv.FormatUint(uint64(uid), 10)
+}
+
+// statusField returns a line of /proc/PID/status without its name.
+func statusField(pid int, name string) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(rest), nil
+		}
+	}
+	return "", fmt.Errorf("no %s in status of process %d", name, pid)
+}
+
+// removeAll removes a directory whose content a hostile program made. Without
+// root it may have locked its own directories; it cannot lead out of them,
+// because os.RemoveAll does not follow links.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil || os.Geteuid() == 0 {
+		return err
+	}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,67 @@
+package sandbox
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+// Spec describes one instance to start.
+type Spec struct {
+	// Instance names the instance in cgroups and logs. Required, unique among
+	// the living instances of this daemon, letters, digits, '-' and '_' only.
+	Instance string
+
+	// Code is the program: it is executed by descriptor, so its path needs not
+	// be visible to the instance. The caller keeps it open until Start returns.
+	// Exactly one of Code and Path is set.
+	Code *os.File
+	// Path is an absolute path of a program as the instance sees it.
+	Path string
+
+	// Args is the whole argument vector; nil means the instance's name alone.
+	Args []string
+	// Env is the whole environment. Start adds HOME and TMPDIR where missing,
+	// and nothing of the daemon's own environment.
+	Env []string
+
+	// Files become descriptors 3, 4, … of the program. Nothing else is
+	// inherited. The caller closes its copies after Start.
+	Files []*os.File
+	// Stdout and Stderr are descriptors 1 and 2; nil means /dev/null.
+	Stdout, Stderr *os.File
+
+	// Memory is the limit in bytes, 0 for none. Without a memory cgroup the
+	// limit is not enforced here: watch Process.Memory.
+	Memory int64
+	// Pids limits processes and threads together; 0 means 256.
+	Pids int
+	// NoFile limits open descriptors; 0 means 1024.
+	NoFile int
+	// TmpSize limits the private /tmp in bytes; 0 means 512 MiB. It is memory,
+	// and counts as such.
+	TmpSize int64
+
+	// Network leaves the instance in the host's network. Otherwise it has a
+	// network namespace of its own with nothing but loopback.
+	Network bool
+	// ReadPaths are further absolute paths that the instance may read.
+	ReadPaths []string
+	// MinLevel refuses the start (ErrLevel) where the machine gives less.
+	MinLevel Level
+}
+
+// State is how a process ended. The zero value is that of a living process.
+type State struct {
+	// Exited is false while the process lives.
+	Exited bool
+	// Code is the exit code, or -1 when a signal ended the process.
+	Code int
+	// Signal ended the process, 0 for none.
+	Signal syscall.Signal
+	// OOM says that the kernel killed something of the instance for its memory.
+	OOM bool
+	// CPUTime and Peak are the last readings, of everything in the instance.
+	CPUTime time.Duration
+	Peak    int64
+}
