@@ -1,0 +1,242 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/covey-dev/covey/plugins"
+	"github.com/covey-dev/covey/plugins/frame"
+)
+
+// cancelGrace is how long a function may go on with a call whose caller is gone
+// before its instance is ended.
+const cancelGrace = time.Second
+
+// slot is room for one call in an instance. One call at a time uses it, so its
+// parts are reused without a lock.
+type slot struct {
+	in    *instance
+	call  plugins.Call
+	limit *limit
+}
+
+// limit ends the instance when a call takes too long. It is reused as long as it
+// has not fired; whoever wins the race between firing and stopping decides.
+type limit struct {
+	timer *time.Timer
+	fired atomic.Bool
+}
+
+// arm starts the slot's timer.
+func (s *slot) arm(d time.Duration, why string) {
+	if s.limit != nil {
+		s.limit.timer.Reset(d)
+		return
+	}
+	l, in := &limit{}, s.in
+	l.timer = time.AfterFunc(d, func() {
+		l.fired.Store(true)
+		in.end(endNow, why)
+	})
+	s.limit = l
+}
+
+// disarm stops the slot's timer and reports whether it did so in time.
+func (s *slot) disarm() bool {
+	l := s.limit
+	if l.timer.Stop() {
+		return true
+	}
+	s.limit = nil
+	return false
+}
+
+const reasonTimeout = "call exceeded its time limit"
+
+// run hands the call to the slot's instance and waits for the answer. It gives
+// the slot back in the end, which for a stream is when its reader is done.
+func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error) {
+	in, began := s.in, time.Now()
+	remaining := in.spec.Timeout
+	if deadline, ok := ctx.Deadline(); ok {
+		remaining = min(remaining, deadline.Sub(began))
+	}
+	s.fill(req, remaining)
+	in.log.begin(&req.ID)
+	s.arm(remaining, reasonTimeout)
+	reply, err := in.plane.Invoke(ctx, &s.call)
+	took := time.Since(began)
+
+	resp := &Response{Instance: in.id, Cold: g.cold, reply: reply}
+	resp.Steps = in.steps(g, took)
+	resp.Usage = Usage{
+		Key: in.p.key, RequestID: req.ID, Cold: g.cold, Billed: ceilMillisecond(took),
+		MemoryLimit: in.spec.Memory, BytesIn: int64(len(req.Body)),
+	}
+	if g.first {
+		resp.Usage.Init = in.readyAt.Sub(in.asked)
+	}
+	if err != nil {
+		err = s.fail(ctx, err, took)
+		return s.failed(resp, err)
+	}
+	resp.ContentType, resp.Status, resp.Attributes = reply.ContentType, int(reply.Status), reply.Attributes
+	resp.use(in, reply.Stats, took)
+	if reply.Stream != nil {
+		resp.Stream = &stream{s: s, inner: reply.Stream, ctx: ctx, began: began, usage: resp.Usage}
+		return resp, nil
+	}
+	if !s.disarm() {
+		resp.Release()
+		<-in.dead
+		in.p.release(s, 0)
+		return s.failed(resp, ErrTimeout)
+	}
+	in.p.release(s, max(took, 1))
+	resp.Body, resp.Usage.BytesOut = reply.Body, int64(len(reply.Body))
+	in.p.e.count(in.p, &resp.Usage, took, nil)
+	return resp, nil
+}
+
+// fill writes the call's head. The struct is the slot's: the data plane does not
+// keep it after Invoke.
+func (s *slot) fill(req *Request, remaining time.Duration) {
+	key := s.in.p.key
+	s.call = plugins.Call{
+		Invoke: frame.Invoke{
+			RequestID: req.ID, Attempt: max(req.Attempt, 1), Remaining: remaining,
+			App: key.App, Function: key.Function, Version: key.Version, Node: s.in.p.e.cfg.Node,
+			ContentType: req.ContentType, Trace: req.Trace, Depth: req.Depth, Attributes: req.Attributes,
+		},
+		Body: req.Body,
+	}
+}
+
+// steps splits the time before the answer.
+func (in *instance) steps(g grant, took time.Duration) Steps {
+	st := Steps{Queue: g.waited, Run: took}
+	if g.cold {
+		// The wait may be longer than the start, when it was decided late, or
+		// shorter, when it was decided for somebody else.
+		st.Start = min(in.readyAt.Sub(in.asked), g.waited)
+		st.Queue -= st.Start
+	}
+	return st
+}
+
+// use adds what the instance says about itself.
+func (r *Response) use(in *instance, stats plugins.Stats, took time.Duration) {
+	in.observePeak(int64(min(stats.PeakMemory, 1<<62)))
+	r.Usage.MemoryPeak = in.peak.Load()
+	r.Usage.CPU = min(max(stats.CPU, 0), took*time.Duration(runtime.NumCPU()))
+	if r.Cold && stats.Init > 0 {
+		r.Steps.Init = min(stats.Init, r.Steps.Start)
+		r.Steps.Start -= r.Steps.Init
+	}
+}
+
+// failed finishes the response of a call that went wrong.
+func (s *slot) failed(resp *Response, err error) (*Response, error) {
+	resp.Body, resp.Stream, resp.reply = nil, nil, nil
+	if errors.Is(err, plugins.ErrNotStarted) {
+		return nil, err
+	}
+	resp.Usage.Failed = true
+	resp.Usage.MemoryPeak = s.in.peak.Load()
+	s.in.p.e.count(s.in.p, &resp.Usage, resp.Steps.Run, err)
+	return resp, err
+}
+
+// fail sorts out a call that ended in an error, frees its slot and returns what
+// the caller is told.
+func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
+	in, p := s.in, s.in.p
+	if _, ok := errors.AsType[*plugins.FunctionError](err); ok && s.disarm() {
+		p.release(s, max(took, 1)) // a function that says no works
+		return err
+	}
+	started := !errors.Is(err, plugins.ErrNotStarted)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && started:
+		in.end(endNow, reasonTimeout)
+		return s.lost(ErrTimeout)
+	case ctx.Err() != nil:
+		s.abandon(err)
+		return fmt.Errorf("call %s: %w", p.key, err)
+	case s.limit == nil || s.limit.fired.Load():
+		return s.lost(ErrTimeout)
+	}
+	if _, ok := errors.AsType[*plugins.ExitError](err); ok || errors.Is(err, plugins.ErrClosed) {
+		exit := s.lost(nil)
+		if !started {
+			return fmt.Errorf("%w: %w", exit, plugins.ErrNotStarted)
+		}
+		return exit
+	}
+	s.disarm()
+	p.release(s, 0)
+	return fmt.Errorf("call %s: %w", p.key, err)
+}
+
+// lost waits for the end of an instance that took its call with it, and returns
+// err, or an ExitError that says how it ended.
+func (s *slot) lost(err error) error {
+	in := s.in
+	<-in.dead // bounded: the supervisor ends the process by force
+	if s.limit != nil {
+		s.disarm()
+	}
+	in.p.release(s, 0)
+	if err != nil {
+		return err
+	}
+	return &plugins.ExitError{Cause: in.exit}
+}
+
+// settler is an error of the data plane that knows when the instance is done
+// with a call that its caller has left.
+type settler interface {
+	error
+	Settled() <-chan struct{}
+}
+
+// abandon keeps the slot of a call whose caller is gone until the function is
+// done with it: the instance may still be working, and the next call must not
+// run beside it. A function that does not stop is ended.
+func (s *slot) abandon(err error) {
+	in, p := s.in, s.in.p
+	if s.limit != nil {
+		s.disarm()
+	}
+	if errors.Is(err, plugins.ErrNotStarted) {
+		p.release(s, 0)
+		return
+	}
+	var settled <-chan struct{}
+	if c, ok := errors.AsType[settler](err); ok {
+		settled = c.Settled()
+	}
+	wait := func() {
+		timer := time.NewTimer(cancelGrace)
+		defer timer.Stop()
+		select {
+		case <-settled:
+		case <-in.dead:
+		case <-timer.C:
+			in.end(endNow, "call went on after its caller was gone")
+			<-in.dead
+		}
+		p.release(s, 0)
+	}
+	if !p.e.spawn(wait) {
+		p.release(s, 0) // closing: the instance is being ended
+	}
+}
+
+func ceilMillisecond(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+}

@@ -1,0 +1,105 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/covey-dev/covey/plugins"
+)
+
+// startBurst is how long a starting instance may hold its share of the start
+// limit. The limit is there for the processors, and an initialisation that is
+// still running after that is probably waiting for something else.
+const startBurst = 250 * time.Millisecond
+
+// starvedPause is how long a version that has instances, but got no memory for
+// another one, waits before it tries again.
+const starvedPause = 50 * time.Millisecond
+
+// start brings the instance from nothing to READY. After an error nothing of a
+// process is left.
+func (in *instance) start() error {
+	p, e := in.p, in.p.e
+	if err := e.starts.Acquire(in.ctx, 1); err != nil {
+		return err
+	}
+	burst := time.AfterFunc(startBurst, func() { e.starts.Release(1) })
+	defer func() {
+		if burst.Stop() {
+			e.starts.Release(1)
+		}
+	}()
+	if !p.confirm(in) {
+		return errNotNeeded
+	}
+	if !e.reserve(in.ctx, in.spec.Memory) {
+		return ErrNoCapacity
+	}
+	in.reserved = true
+
+	limit := p.startTimeout(in.spec)
+	ctx, cancel := context.WithTimeoutCause(in.ctx, limit, fmt.Errorf("not ready within %v", limit))
+	defer cancel()
+	began := time.Now()
+	var err error
+	if in.launched, err = e.launch.launch(ctx, in); err != nil {
+		return fmt.Errorf("launch: %w", err)
+	}
+	if _, err = in.plane.Ready(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		why := ""
+		if _, died := errors.AsType[*plugins.ExitError](err); !died {
+			why = err.Error()
+		}
+		in.finish(endNow, why)
+		return err
+	}
+	p.m.starts.WithLabelValues("ok").Inc()
+	p.m.startSeconds.Observe(time.Since(began).Seconds())
+	e.log.Debug().Str("function", p.key.String()).Str("instance", in.id).Int("pid", in.process.Pid()).
+		Float64("took_ms", time.Since(began).Seconds()*1e3).Msg("instance ready")
+	return nil
+}
+
+// startFailed says what calls that waited for this start are told, nil if they
+// need not be told anything, and counts the failure.
+func (in *instance) startFailed(err error) error {
+	p := in.p
+	p.mu.Lock()
+	closed, stopped := p.closed, in.why != ""
+	p.mu.Unlock()
+	switch {
+	case errors.Is(err, errNotNeeded):
+		return nil
+	case stopped || in.ctx.Err() != nil:
+		return closed
+	case errors.Is(err, ErrNoCapacity):
+		p.m.starts.WithLabelValues("no_memory").Inc()
+		p.mu.Lock()
+		p.starved = time.Now().Add(starvedPause)
+		p.mu.Unlock()
+		return err
+	}
+	cause := &StartError{Key: p.key, Reason: err.Error(), Log: in.log.tail(), Err: err}
+	if _, died := errors.AsType[*plugins.ExitError](err); died && in.exit != nil {
+		cause.Reason = in.exit.Error() + " before it was ready"
+		cause.Err = &plugins.ExitError{Cause: in.exit}
+	}
+	p.mu.Lock()
+	p.failing.fail(time.Now(), in.asked, cause.Reason)
+	failures, until := p.failing.failures, p.failing.until
+	p.mu.Unlock()
+	p.m.starts.WithLabelValues("failed").Inc()
+	in.log.platform("start failed: " + cause.Reason)
+	event := p.e.log.Debug()
+	if failures == 1 || failures == freeFailures {
+		event = p.e.log.Warn() // the first of a row, and the one that delays starts
+	}
+	event.Str("function", p.key.String()).Str("instance", in.id).Int("failures", failures).
+		Time("next_start", until).Err(err).Msg("instance failed to start")
+	return cause
+}
