@@ -1,0 +1,51 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// bindAttempts bounds the search for a port that is free for TCP and UDP both.
+const bindAttempts = 10
+
+// transport is memberlist's own, with calls that end when the node does:
+// memberlist has no context, and a call to a silent address would hold up the
+// shutdown.
+type transport struct {
+	*memberlist.NetTransport
+	ctx context.Context
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+// newTransport binds host:port, or a free port if port is 0.
+func newTransport(ctx context.Context, host string, port int, logger *log.Logger) (*transport, error) {
+	config := &memberlist.NetTransportConfig{BindAddrs: []string{host}, BindPort: port, Logger: logger}
+	var err error
+	for range bindAttempts {
+		var inner *memberlist.NetTransport
+		if inner, err = memberlist.NewNetTransport(config); err == nil {
+			return &transport{NetTransport: inner, ctx: ctx}, nil
+		}
+		if port != 0 {
+			break
+		}
+	}
+	return nil, fmt.Errorf("bind gossip port: %w", err)
+}
+
+// DialTimeout connects to a peer's address.
+func (t *transport) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: timeout}
+	return dialer.DialContext(t.ctx, "tcp", address)
+}
+
+// DialAddressTimeout connects to a peer.
+func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.DialTimeout(a.Addr, timeout)
+}
