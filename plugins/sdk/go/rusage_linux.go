@@ -1,0 +1,6 @@
+package covey
+
+import "syscall"
+
+// peakMemory is the greatest resident size in bytes; Linux counts kilobytes.
+func peakMemory(u *syscall.Rusage) uint64 { return uint64(u.Maxrss) << 10 }
