@@ -12,14 +12,13 @@ import (
 )
 
 // berth is what one instance owns besides its processes: a slot, the private
-// directory, a cgroup and a network namespace. All of it is used once. A
-// namespace or cgroup that has had an instance in it is thrown away, because a
-// lingering socket or a charged page would be the next instance's problem.
+// directory, a cgroup and a network namespace. Directory and cgroup are used
+// once; about the namespace see netns.go.
 type berth struct {
 	slot   uint32
 	dir    string
 	cgroup *cgroup  // nil where there are none
-	net    *os.File // nil where there are none, and once it is joined
+	net    *os.File // nil where there are none
 }
 
 // berths makes berths ahead of need. Making one takes the kernel longer than
@@ -29,7 +28,8 @@ type berths struct {
 	network bool
 
 	ready  chan *berth
-	failed chan error // for takers, while making fails
+	failed chan error    // for takers, while making fails
+	used   chan *os.File // network namespaces whose instance is gone
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
@@ -43,7 +43,7 @@ const berthsReady = 8
 func startBerths(s *Sandbox, network bool) (*berths, error) {
 	b := &berths{
 		sandbox: s, network: network, ready: make(chan *berth, berthsReady),
-		failed: make(chan error), stop: make(chan struct{}),
+		failed: make(chan error), stop: make(chan struct{}), used: make(chan *os.File, berthsReady),
 	}
 	first := make(chan error, 1)
 	ownThread(&b.done, func() { b.fill(first) })
@@ -74,7 +74,7 @@ func (b *berths) fill(first chan<- error) {
 			select {
 			case b.ready <- next:
 			case <-b.stop:
-				b.sandbox.discard(next)
+				b.discard(next)
 				return
 			}
 		}
@@ -107,7 +107,9 @@ func (b *berths) close() {
 	for {
 		select {
 		case left := <-b.ready:
-			b.sandbox.discard(left)
+			b.discard(left)
+		case ns := <-b.used:
+			_ = ns.Close()
 		default:
 			return
 		}
@@ -122,16 +124,16 @@ func (b *berths) make() (*berth, error) {
 	}
 	next := &berth{slot: slot}
 	if err := s.makeDir(next); err != nil {
-		s.discard(next)
+		b.discard(next)
 		return nil, err
 	}
 	if next.cgroup, err = s.tree.create(filepath.Base(next.dir)); err != nil {
-		s.discard(next)
+		b.discard(next)
 		return nil, err
 	}
 	if b.network {
-		if next.net, err = newNetNamespace(); err != nil {
-			s.discard(next)
+		if next.net, err = b.freshNet(); err != nil {
+			b.discard(next)
 			return nil, err
 		}
 	}
@@ -161,42 +163,24 @@ func (s *Sandbox) makeDir(b *berth) error {
 }
 
 // discard gives back what a berth holds; nil is fine.
-func (s *Sandbox) discard(b *berth) {
-	if b == nil {
+func (b *berths) discard(old *berth) {
+	if old == nil {
 		return
 	}
-	if b.net != nil {
-		_ = b.net.Close()
+	if old.net != nil {
+		select {
+		case b.used <- old.net:
+		default: // more used ones than a burst needs
+			_ = old.net.Close()
+		}
 	}
-	b.cgroup.remove()
-	if b.dir != "" {
-		if err := removeAll(b.dir); err != nil {
+	old.cgroup.remove()
+	if old.dir != "" {
+		if err := removeAll(old.dir); err != nil {
 			// The slot is lost with its directory, rather than shown to a next owner.
-			s.log.Warn().Err(err).Msg("private directory not removed")
+			b.sandbox.log.Warn().Err(err).Msg("private directory not removed")
 			return
 		}
 	}
-	s.slots.give(b.slot)
-}
-
-// newNetNamespace moves the calling thread into a new network namespace, sets its
-// loopback up and returns a descriptor of it.
-func newNetNamespace() (*os.File, error) {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, os.NewSyscallError("unshare", err)
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return nil, err
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
-		return nil, os.NewSyscallError("set loopback up", err)
-	}
-	return os.Open("/proc/thread-self/ns/net")
+	b.sandbox.slots.give(old.slot)
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func prepareV2(base, dir string) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(" "+string(has)+" ", "memory") {
+	if !slices.Contains(strings.Fields(string(has)), "memory") {
 		return fmt.Errorf("%s has no memory controller", base)
 	}
 	if err := enableV2(base); errors.Is(err, unix.EBUSY) {

@@ -15,10 +15,11 @@ type Config struct {
 	// of the same directory left behind. Required, absolute.
 	DataDir string
 
-	// RunDir holds the instances' private directories. Empty means DataDir/run,
-	// or a fresh directory below os.TempDir where that would make Unix socket
-	// paths too long or unreachable for the instances. Set it to a tmpfs to keep
-	// functions from filling the disk that the daemon's log lives on.
+	// RunDir holds the instances' private directories. Empty means a fresh
+	// directory in /dev/shm where instances have memory cgroups, to which what they
+	// write there is charged; else DataDir/run; else, where that would make Unix
+	// socket paths too long or unreachable, one below os.TempDir. Nothing but the
+	// file system's size bounds what functions write to a RunDir on a disk.
 	RunDir string
 
 	// CgroupParent is the cgroup, relative to the mount point of each hierarchy,

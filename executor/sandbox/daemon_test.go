@@ -60,7 +60,7 @@ func startDaemon(t *testing.T, program, dataDir string, mode int, more ...string
 	t.Helper()
 	args := append([]string{dataDir, strconv.Itoa(mode)}, more...)
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), childVariable+"="+program)
+	cmd.Env = append(os.Environ(), childVariable+"="+program, raceOption)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -166,7 +166,7 @@ func childLeaks() {
 			name := []string{"exit3", "sleep", "escape", "litter"}[i%4]
 			spec := Spec{
 				Instance: name, Code: code, Args: []string{name, "leak"}, Memory: 256 << 20,
-				Env: []string{childVariable + "=" + name},
+				Env: []string{childVariable + "=" + name, raceOption},
 			}
 			if i%8 == 1 {
 				spec.Path, spec.Code = "/does/not/exist", nil
@@ -253,7 +253,7 @@ func TestUnprivilegedRunsTheSuite(t *testing.T) {
 	cmd := exec.Command("/proc/self/fd/3", "-test.run=^TestModes", "-test.v", "-test.count=1")
 	cmd.Args[0] = "sandbox.test"
 	cmd.Dir = dir
-	cmd.Env = []string{"TMPDIR=" + dir, "PATH=" + os.Getenv("PATH"), "CI=" + os.Getenv("CI"), "GOTRACEBACK=all"}
+	cmd.Env = []string{"TMPDIR=" + dir, "PATH=" + os.Getenv("PATH"), "CI=" + os.Getenv("CI"), "GOTRACEBACK=all", raceOption}
 	cmd.ExtraFiles = []*os.File{exe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: unix.SIGKILL}
 	out, err := cmd.CombinedOutput()

@@ -22,8 +22,8 @@
 //
 // It is a wall against mistakes, curiosity and common exploits. It is not a wall
 // between hostile tenants: all instances share a kernel. Nor does it bound what a
-// function writes to its private directory (set Config.RunDir to a tmpfs), or what
-// it does with a network that it was given.
+// function writes to its private directory where that is on a disk (Config.RunDir),
+// or what it does with a network that it was given.
 //
 // # How a start works
 //

@@ -94,10 +94,15 @@ func (s *Sandbox) makeTargets(pl *plan) error {
 	if !s.mode.template {
 		return nil
 	}
-	if err := makeTarget("/", pl.dir, true); err != nil {
-		return err
+	if !inTmp(pl.dir) {
+		if err := makeTarget("/", pl.dir, true); err != nil {
+			return err
+		}
 	}
 	for path, isDir := range pl.shown {
+		if inTmp(path) {
+			continue // mountTmp makes it
+		}
 		if err := makeTarget("/", path, isDir); err != nil {
 			return err
 		}

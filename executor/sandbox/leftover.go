@@ -49,23 +49,32 @@ type leftovers struct {
 	OwnUIDs []uint32 `json:"own_uids,omitempty"`
 }
 
-// makeRunDir chooses and makes the directory of the private directories.
+// sharedMemory is where every Linux has a file system in memory.
+const sharedMemory = "/dev/shm"
+
+// makeRunDir makes the directory of the private directories, in memory where the
+// instances' memory is limited: what a function writes there is charged to its own
+// limit, so it can fill neither the disk under the daemon's log nor the memory.
 func (s *Sandbox) makeRunDir(stage []byte) error {
-	dir := filepath.Join(s.cfg.DataDir, "run")
+	dir, temp := filepath.Join(s.cfg.DataDir, "run"), ""
 	// A Unix socket's path has at most 107 bytes; go-plugin's names and ours take
 	// 30. And without a mount namespace, another user cannot pass the data
 	// directory to get below it.
 	const socketRoom = 77
-	hidden := s.mode.uids && !s.mode.namespaces
-	if s.cfg.RunDir != "" {
+	switch {
+	case s.cfg.RunDir != "":
 		dir = filepath.Join(s.cfg.RunDir, "covey-"+s.id)
+	case s.mode.uids && s.tree.version != 0 && inMemory(sharedMemory):
+		temp = sharedMemory
+	case len(dir) > socketRoom || s.mode.uids && !s.mode.namespaces:
+		temp = os.TempDir()
 	}
-	if s.cfg.RunDir == "" && (len(dir) > socketRoom || hidden) {
-		temp, err := os.MkdirTemp("", "covey-run-")
-		if err != nil {
+	if temp != "" {
+		// Anybody may write there, so the name must not be known beforehand.
+		var err error
+		if dir, err = os.MkdirTemp(temp, "covey-run-"); err != nil {
 			return err
 		}
-		dir = temp
 	}
 	s.runDir = dir
 	if err := os.MkdirAll(filepath.Join(dir, rootDir), 0o711); err != nil {
@@ -75,6 +84,11 @@ func (s *Sandbox) makeRunDir(stage []byte) error {
 		return err
 	}
 	return writeProgram(filepath.Join(dir, stageFile), stage, 0o700)
+}
+
+func inMemory(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.TMPFS_MAGIC && st.Flags&unix.ST_NOEXEC == 0
 }
 
 // writeProgram writes an executable. No fork may happen meanwhile: the child

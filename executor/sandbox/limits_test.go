@@ -20,19 +20,19 @@ func TestMemoryLimitShowsAsOOM(t *testing.T) {
 		t.Fatal("no memory cgroup on this machine")
 	}
 	hog := func(mib string) *child {
-		return startChild(t, s, "hog", func(spec *Spec) { spec.Args, spec.Memory = []string{"hog", mib}, 96<<20 })
+		return startChild(t, s, "hog", func(spec *Spec) { spec.Args, spec.Memory = []string{"hog", mib}, 400<<20 })
 	}
-	c := hog("200")
-	if st := c.wait(t); !st.OOM || st.Signal != unix.SIGKILL || st.Peak < 80<<20 || st.Peak > 96<<20 {
-		t.Errorf("200 MiB of 96: %+v", st)
+	c := hog("700")
+	if st := c.wait(t); !st.OOM || st.Signal != unix.SIGKILL || st.Peak < 300<<20 || st.Peak > 400<<20 {
+		t.Errorf("700 MiB of 400: %+v", st)
 	}
-	c = hog("40")
+	c = hog("20")
 	if got := c.line(t); got != "ready" {
 		t.Fatal(got)
 	}
 	c.Kill()
 	if st := c.State(); st.OOM {
-		t.Errorf("40 MiB of 96: %+v", st)
+		t.Errorf("20 MiB of 400: %+v", st)
 	}
 }
 

@@ -23,6 +23,10 @@ import (
 // executed by descriptor, like real functions.
 const childVariable = "SANDBOX_TEST_CHILD"
 
+// raceOption keeps a program that was built with the race detector from waiting
+// for a second before it exits.
+const raceOption = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
 		program, ok := childPrograms()[name]
@@ -113,7 +117,7 @@ func startChild(t testing.TB, s *Sandbox, program string, change ...func(*Spec))
 	defer theirs.Close()
 	spec := Spec{
 		Instance: program, Code: code, Stdout: theirs, Stderr: theirs, Pids: 512,
-		Env: []string{childVariable + "=" + program},
+		Env: []string{childVariable + "=" + program, raceOption},
 	}
 	for _, f := range change {
 		f(&spec)

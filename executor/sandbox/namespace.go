@@ -41,7 +41,10 @@ var (
 // runDir becomes a path of empty directories: the places of the private ones.
 func hostLayout(runDir string) rootLayout {
 	var l rootLayout
-	l.mkdir("/proc", "/tmp", "/dev", "/etc", runDir)
+	l.mkdir("/proc", "/tmp", "/etc", sharedMemory)
+	if !inTmp(runDir) {
+		l.mkdir(runDir)
+	}
 	for _, dir := range shownDirs {
 		info, err := os.Lstat(dir)
 		switch {
@@ -67,8 +70,7 @@ func hostLayout(runDir string) rootLayout {
 	}
 	l.links = append(l.links,
 		[2]string{"/proc/self/fd", "/dev/fd"}, [2]string{"/proc/self/fd/0", "/dev/stdin"},
-		[2]string{"/proc/self/fd/1", "/dev/stdout"}, [2]string{"/proc/self/fd/2", "/dev/stderr"},
-		[2]string{"/tmp", "/dev/shm"})
+		[2]string{"/proc/self/fd/1", "/dev/stdout"}, [2]string{"/proc/self/fd/2", "/dev/stderr"})
 	return l
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,7 +139,7 @@ func (p *plan) namespaces() error {
 	s := p.script
 	switch {
 	case p.network != nil:
-		s.sys("join network namespace", unix.SYS_SETNS, uintptr(p.own(p.network)), unix.CLONE_NEWNET)
+		s.sys("join network namespace", unix.SYS_SETNS, uintptr(p.add(p.network)), unix.CLONE_NEWNET)
 	case p.mode.userns && !p.spec.Network:
 		p.loopback()
 	}
@@ -188,9 +189,15 @@ func (p *plan) attach() error {
 func (p *plan) buildRoot() {
 	s := p.script
 	layout := *p.layout
-	layout.dirs = append(layout.dirs[:len(layout.dirs):len(layout.dirs)], p.dir)
+	layout.dirs = slices.Clip(layout.dirs)
+	if !inTmp(p.dir) {
+		layout.mkdir(p.dir)
+	}
 	for _, path := range p.spec.ReadPaths {
 		if !p.layout.shown(path) {
+			if inTmp(path) {
+				continue
+			}
 			layout.mkdir(filepath.Dir(path))
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
 				layout.mkdir(path)
@@ -213,14 +220,15 @@ func (p *plan) buildRoot() {
 	s.sys("protect root", unix.SYS_MOUNT_SETATTR, atCWD, s.str("/"), 0, s.words(unix.MOUNT_ATTR_RDONLY, 0, 0, 0), 32)
 }
 
-// mountTmp mounts the private /tmp, and makes the places for other mounts anew
-// that it covers (a data directory in /tmp is a test's, or somebody's first try).
+// mountTmp mounts the private /tmp, which is /dev/shm as well, and makes anew the
+// places for other mounts that it covers.
 func (p *plan) mountTmp(root string) {
 	s := p.script
 	s.mountTmpfs(root+"/tmp", "mode=1777,size="+strconv.FormatInt(p.spec.TmpSize, 10))
+	s.sys("mount shared memory", unix.SYS_MOUNT, s.str(root+"/tmp"), s.str(root+sharedMemory), 0, unix.MS_BIND, 0)
 	var places rootLayout
 	for _, path := range append([]string{p.dir}, p.spec.ReadPaths...) {
-		if strings.HasPrefix(path, "/tmp/") {
+		if inTmp(path) {
 			info, err := os.Stat(path)
 			if err == nil && !info.IsDir() {
 				places.mkdir(filepath.Dir(path))
@@ -233,6 +241,11 @@ func (p *plan) mountTmp(root string) {
 	for _, path := range p.spec.ReadPaths {
 		s.touch(root + path)
 	}
+}
+
+// inTmp tells whether the private /tmp covers the path.
+func inTmp(path string) bool {
+	return strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, sharedMemory+"/")
 }
 
 // loopback sets lo up in the network namespace that came with the user's. Nothing

@@ -192,7 +192,7 @@ func (p *Process) release() {
 	if p.exit >= 0 {
 		_ = unix.Close(p.exit)
 	}
-	s.discard(p.berth)
+	s.berths.discard(p.berth)
 	s.mu.Lock()
 	delete(s.living, p)
 	s.mu.Unlock()

@@ -230,39 +230,45 @@ const (
 	defaultTmp    = 512 << 20
 )
 
-// start takes a slot, makes what the instance owns, and runs the stage. What was
-// made is undone on failure; afterwards the Process owns it.
-func (s *Sandbox) start(spec *Spec, probe bool) (_ *Process, err error) {
+// start takes a berth and starts an instance in it.
+func (s *Sandbox) start(spec *Spec, probe bool) (*Process, error) {
 	orDefault(&spec.Pids, defaultPids)
 	orDefault(&spec.NoFile, defaultNoFile)
 	orDefault(&spec.TmpSize, defaultTmp)
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
-	p := &Process{sandbox: s, done: make(chan struct{}), gone: make(chan struct{}), exit: -1}
+	b, err := s.berths.take()
+	if err != nil {
+		s.running.Done()
+		return nil, err
+	}
+	return s.startIn(b, spec, probe)
+}
+
+// startIn runs the stage. The Process owns the berth afterwards; on failure the
+// berth is discarded here.
+func (s *Sandbox) startIn(b *berth, spec *Spec, probe bool) (_ *Process, err error) {
+	p := &Process{sandbox: s, berth: b, done: make(chan struct{}), gone: make(chan struct{}), exit: -1}
 	defer func() {
 		if err != nil {
 			p.release()
 			s.running.Done()
 		}
 	}()
-	if p.berth, err = s.berths.take(); err != nil {
-		return nil, err
-	}
-	if err := p.berth.cgroup.limit(spec.Memory, spec.Pids); err != nil {
+	if err := b.cgroup.limit(spec.Memory, spec.Pids); err != nil {
 		return nil, err
 	}
 	pl := &plan{
-		mode: s.mode, spec: spec, dir: p.berth.dir, uid: s.slots.uid(p.berth.slot), layout: &s.layout,
-		filter: s.filter, probe: probe, cgroup: p.berth.cgroup,
+		mode: s.mode, spec: spec, dir: b.dir, uid: s.slots.uid(b.slot), layout: &s.layout,
+		filter: s.filter, probe: probe, cgroup: b.cgroup,
 	}
 	defer pl.close()
-	defer p.berth.cgroup.closeJoin()
 	if !s.mode.template {
 		pl.root = filepath.Join(s.runDir, rootDir)
 	}
 	if !spec.Network {
-		pl.network, p.berth.net = p.berth.net, nil
+		pl.network = b.net
 	}
 	if err := s.run(p, pl); err != nil {
 		return nil, err
@@ -325,6 +331,7 @@ func (s *Sandbox) run(p *Process, pl *plan) error {
 	}
 	// The stage has its copies; with ours gone, its death ends the wait below.
 	pl.close()
+	p.berth.cgroup.closeJoin()
 	err = p.await(pair[0], pl.script)
 	s.mu.Lock()
 	s.living[p] = struct{}{}

@@ -96,7 +96,7 @@ func TestModesOnlyGivenDescriptorsAndEnvironment(t *testing.T) {
 		if !s.mode.namespaces {
 			tmp = r.Dir + "/tmp"
 		}
-		wantEnv := []string{childVariable + "=spy", "GREETING=hello", "HOME=" + r.Dir, "TMPDIR=" + tmp}
+		wantEnv := []string{childVariable + "=spy", raceOption, "GREETING=hello", "HOME=" + r.Dir, "TMPDIR=" + tmp}
 		if diff := cmp.Diff(wantEnv, env); diff != "" {
 			t.Errorf("environment (-want +got):\n%s", diff)
 		}
