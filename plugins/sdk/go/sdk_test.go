@@ -58,7 +58,8 @@ func TestInvocationFromContext(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	type key struct{}
-	ctx := context.WithValue(NewContext(context.WithValue(t.Context(), key{}, "kept"), want), struct{}{}, 1)
+	type other struct{}
+	ctx := context.WithValue(NewContext(context.WithValue(t.Context(), key{}, "kept"), want), other{}, 1)
 	if diff := cmp.Diff(want, FromContext(ctx)); diff != "" || ctx.Value(key{}) != "kept" {
 		t.Errorf("through derived contexts (-want +got):\n%s", diff)
 	}
