@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,64 +15,86 @@ import (
 	"github.com/covey-dev/covey/plugins"
 )
 
-const (
-	// attachDelay keeps go-plugin away from an instance that may be gone soon,
-	// and from the processor while the instance's first calls run.
-	attachDelay = 2 * time.Second
-	// pingEvery is how often an instance is asked whether it lives: a process
-	// that was stopped, or whose runtime hangs, keeps its connection.
-	pingEvery = 15 * time.Second
-	// pingLimit is how long it may take to answer.
-	pingLimit = 10 * time.Second
-)
+// health says when an instance is asked whether it lives: a process that was
+// stopped, or whose runtime hangs, keeps its connection.
+type health struct {
+	// delay keeps go-plugin away from an instance that may be gone soon, and from
+	// the processor while the instance's first calls run.
+	delay time.Duration
+	// every is the time between two questions, limit the time for an answer.
+	every, limit time.Duration
+}
+
+func defaultHealth() health {
+	return health{delay: 2 * time.Second, every: 15 * time.Second, limit: 10 * time.Second}
+}
+
+// attachDir makes the directory for go-plugin's own files, empty.
+func attachDir(dataDir string) (string, error) {
+	dir := filepath.Join(dataDir, "attach")
+	if err := os.RemoveAll(dir); err != nil {
+		return "", fmt.Errorf("empty attach directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make attach directory: %w", err)
+	}
+	return dir, nil
+}
 
 // attachment makes an instance an ordinary go-plugin client, off the path of
-// calls. It holds back the handshake line that the process prints first.
+// calls. It holds back the handshake line that the process prints.
 type attachment struct {
-	log  zerolog.Logger
-	in   *instance
-	line atomic.Pointer[[]byte]
+	log    zerolog.Logger
+	in     *instance
+	dir    string
+	health health
+	line   chan []byte // has room for the one line that handshake takes
 }
 
-func newAttachment(log zerolog.Logger, in *instance) *attachment {
-	return &attachment{log: log, in: in}
+func newAttachment(l *processLauncher, in *instance) *attachment {
+	return &attachment{log: l.log, in: in, dir: l.dir, health: l.health, line: make(chan []byte, 1)}
 }
 
-// handshake takes the first line of standard output and reports whether it is
-// go-plugin's handshake, as in "1|1|unix|/tmp/plugin1|netrpc".
+// handshake takes a line of standard output and reports whether it is
+// go-plugin's handshake.
 func (a *attachment) handshake(line []byte) bool {
-	if bytes.Count(line, []byte("|")) < 4 || line[0] < '0' || line[0] > '9' {
+	if !bytes.HasPrefix(line, []byte("1|1|unix|/")) || !bytes.HasSuffix(line, []byte("|netrpc|")) {
 		return false
 	}
-	line = append(bytes.Clone(line), '\n')
-	a.line.Store(&line)
+	a.line <- append(bytes.Clone(line), '\n')
 	return true
 }
 
-// run attaches go-plugin to the instance and checks its health until ctx ends.
-// An instance without the handshake goes unchecked.
-func (a *attachment) run(ctx context.Context, p process) {
-	if !pause(ctx, attachDelay) {
-		return
-	}
-	line := a.line.Load()
-	if line == nil {
-		return
-	}
-	client, err := plugins.Attach(ctx, plugins.AttachConfig{
-		Process: handle{p},
-		Stdout:  &heldLine{ctx: ctx, rest: *line},
-		Output:  func([]byte) {}, // the log has the rest of standard output already
-		// The path is one of the process's own mount namespace.
-		Translate: func(path string) string { return fmt.Sprintf("/proc/%d/root%s", p.Pid(), path) },
-	})
-	if err != nil {
-		a.log.Debug().Str("instance", a.in.id).Err(err).Msg("attach go-plugin")
-		return
-	}
-	a.check(ctx, client)
-	if err := client.Close(); err != nil {
-		a.log.Debug().Str("instance", a.in.id).Err(err).Msg("detach go-plugin")
+// runner returns what attaches go-plugin to the process and checks its health
+// until the process has ended. An instance without the handshake goes unchecked.
+func (a *attachment) runner(p process) func(ctx context.Context) {
+	return func(ctx context.Context) {
+		if !pause(ctx, a.health.delay) {
+			return
+		}
+		var line []byte
+		select {
+		case line = <-a.line:
+		case <-ctx.Done():
+			return
+		}
+		var socket insideSocket
+		client, err := plugins.Attach(ctx, plugins.AttachConfig{
+			Process:   p,
+			Stdout:    &heldLine{ctx: ctx, rest: line},
+			Translate: func(path string) string { return socket.open(p.Pid(), path) },
+			TempDir:   a.dir,
+		})
+		socket.close()
+		if err != nil {
+			a.log.Debug().Str("instance", a.in.id).Err(err).Msg("attach go-plugin")
+			return
+		}
+		a.check(ctx, client)
+		<-ctx.Done()
+		if err := client.Close(); err != nil {
+			a.log.Debug().Str("instance", a.in.id).Err(err).Msg("detach go-plugin")
+		}
 	}
 }
 
@@ -81,12 +104,12 @@ type pinger interface{ Ping() error }
 // check pings the instance until ctx ends, and has it ended when it does not
 // answer.
 func (a *attachment) check(ctx context.Context, client pinger) {
-	for pause(ctx, pingEvery) {
+	for pause(ctx, a.health.every) {
 		answer := make(chan error, 1) // so that a late answer finds room
 		if !a.in.p.e.spawn(func() { answer <- client.Ping() }) {
 			return
 		}
-		timer := time.NewTimer(pingLimit)
+		timer := time.NewTimer(a.health.limit)
 		var err error
 		select {
 		case err = <-answer:
@@ -128,15 +151,4 @@ func (h *heldLine) Read(b []byte) (int, error) {
 	}
 	<-h.ctx.Done()
 	return 0, io.EOF
-}
-
-// handle gives go-plugin a process; it is never asked to end it before we do.
-type handle struct{ process }
-
-var _ plugins.ProcessHandle = handle{}
-
-// Kill ends the whole instance.
-func (h handle) Kill() error {
-	h.process.Kill()
-	return nil
 }

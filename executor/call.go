@@ -93,10 +93,10 @@ func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error
 	if !s.disarm() {
 		resp.Release()
 		<-in.dead
-		in.p.release(s, 0)
+		in.p.release(s, time.Now(), 0)
 		return s.failed(resp, ErrTimeout)
 	}
-	in.p.release(s, max(took, 1))
+	in.p.release(s, began.Add(took), max(took, 1))
 	resp.Body, resp.Usage.BytesOut = reply.Body, int64(len(reply.Body))
 	in.p.e.count(in.p, &resp.Usage, took, nil)
 	return resp, nil
@@ -156,7 +156,7 @@ func (s *slot) failed(resp *Response, err error) (*Response, error) {
 func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
 	in, p := s.in, s.in.p
 	if _, ok := errors.AsType[*plugins.FunctionError](err); ok && s.disarm() {
-		p.release(s, max(took, 1)) // a function that says no works
+		p.release(s, time.Now(), max(took, 1)) // a function that says no works
 		return err
 	}
 	started := !errors.Is(err, plugins.ErrNotStarted)
@@ -178,7 +178,7 @@ func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
 		return exit
 	}
 	s.disarm()
-	p.release(s, 0)
+	p.release(s, time.Now(), 0)
 	return fmt.Errorf("call %s: %w", p.key, err)
 }
 
@@ -190,7 +190,7 @@ func (s *slot) lost(err error) error {
 	if s.limit != nil {
 		s.disarm()
 	}
-	in.p.release(s, 0)
+	in.p.release(s, time.Now(), 0)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (s *slot) abandon(err error) {
 		s.disarm()
 	}
 	if errors.Is(err, plugins.ErrNotStarted) {
-		p.release(s, 0)
+		p.release(s, time.Now(), 0)
 		return
 	}
 	var settled <-chan struct{}
@@ -230,10 +230,10 @@ func (s *slot) abandon(err error) {
 			in.end(endNow, "call went on after its caller was gone")
 			<-in.dead
 		}
-		p.release(s, 0)
+		p.release(s, time.Now(), 0)
 	}
 	if !p.e.spawn(wait) {
-		p.release(s, 0) // closing: the instance is being ended
+		p.release(s, time.Now(), 0) // closing: the instance is being ended
 	}
 }
 

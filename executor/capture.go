@@ -123,8 +123,8 @@ type output struct {
 	stream string
 	r      *os.File
 	conn   syscall.RawConn
-	// first, if set, gets the first line and reports whether it is not output.
-	first func(line []byte) bool
+	// handshake, if set, gets every line until it reports that one was not output.
+	handshake func(line []byte) bool
 
 	mu   sync.Mutex
 	buf  []byte // guarded by mu; read space
@@ -134,7 +134,7 @@ type output struct {
 
 // open makes a pipe for one stream and returns the end that the instance writes
 // to, which the caller closes once the instance has it.
-func (l *instanceLog) open(stream string, first func([]byte) bool) (*os.File, error) {
+func (l *instanceLog) open(stream string, handshake func([]byte) bool) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("open pipe for %s: %w", stream, err)
@@ -143,7 +143,7 @@ func (l *instanceLog) open(stream string, first func([]byte) bool) (*os.File, er
 	if err != nil {
 		return nil, fmt.Errorf("open pipe for %s: %w", stream, errors.Join(err, r.Close(), w.Close()))
 	}
-	l.outputs = append(l.outputs, &output{l: l, stream: stream, r: r, conn: conn, first: first})
+	l.outputs = append(l.outputs, &output{l: l, stream: stream, r: r, conn: conn, handshake: handshake})
 	return w, nil
 }
 
@@ -202,10 +202,9 @@ func (o *output) fileLocked(b []byte) {
 		}
 		line := bytes.TrimSuffix(text[:n], []byte("\r"))
 		text = text[next:]
-		if first := o.first; first != nil {
-			if o.first = nil; first(line) {
-				continue
-			}
+		if o.handshake != nil && o.handshake(line) {
+			o.handshake = nil
+			continue
 		}
 		lines = append(lines, line)
 	}

@@ -64,8 +64,12 @@ func New(cfg Config) (*Executor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("executor configuration: %w", err)
 	}
+	dir, err := attachDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	return newExecutor(cfg, &processLauncher{
-		sandbox: cfg.Sandbox, code: cfg.Code, host: cfg.Host, maxBody: cfg.MaxBody, log: cfg.Logger,
+		sandbox: cfg.Sandbox, code: cfg.Code, host: cfg.Host, maxBody: cfg.MaxBody, dir: dir, health: defaultHealth(), log: cfg.Logger,
 	})
 }
 

@@ -55,8 +55,8 @@ type plane interface {
 type launched struct {
 	process process
 	plane   plane
-	// ready, if set, runs once the instance takes calls, off their path. It ends
-	// with the instance.
+	// ready, if set, runs once the instance takes calls, off their path. ctx ends
+	// when the process is gone.
 	ready func(ctx context.Context)
 	// close frees what belongs to the instance beside process and plane, after
 	// both have ended. It waits until all their output is in the log. May be nil.
@@ -181,8 +181,10 @@ func (in *instance) supervise() {
 		return
 	}
 	var helpers sync.WaitGroup
+	helped, release := context.WithCancel(context.Background())
+	defer release()
 	if in.ready != nil {
-		helpers.Go(func() { in.ready(in.ctx) })
+		helpers.Go(func() { in.ready(helped) })
 	}
 	p.welcome(in)
 	select {
@@ -195,7 +197,7 @@ func (in *instance) supervise() {
 	how, why := in.how, in.why
 	p.mu.Unlock()
 	in.finish(how, why)
-	in.cancel()
+	release()
 	helpers.Wait()
 	in.bury(nil)
 }

@@ -29,6 +29,8 @@ type processLauncher struct {
 	code    func(ctx context.Context, digest string) (*os.File, error)
 	host    func(ctx context.Context, caller Key, call *plugins.HostCall) (*plugins.HostReply, error)
 	maxBody int
+	dir     string // for go-plugin's own files
+	health  health
 	log     zerolog.Logger
 	buffers frame.Pool
 }
@@ -55,7 +57,7 @@ func (l *processLauncher) launch(ctx context.Context, in *instance) (_ *launched
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
 	defer theirs.Close() // the process has its own copy
-	att := newAttachment(l.log, in)
+	att := newAttachment(l, in)
 	stdout, err := in.log.open(StreamStdout, att.handshake)
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
@@ -94,7 +96,7 @@ func (l *processLauncher) launch(ctx context.Context, in *instance) (_ *launched
 	return &launched{
 		process: p,
 		plane:   plugins.NewConn(ours, config),
-		ready:   func(ctx context.Context) { att.run(ctx, p) },
+		ready:   att.runner(p),
 		close:   func() { in.log.close(&readers) },
 	}, nil
 }

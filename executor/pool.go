@@ -159,7 +159,7 @@ func (p *pool) leave(w *waiter) grant {
 	p.mu.Unlock()
 	if !left {
 		if g := <-w.ch; g.slot != nil {
-			p.release(g.slot, 0)
+			p.release(g.slot, time.Now(), 0)
 		}
 	}
 	return grant{}
@@ -168,8 +168,8 @@ func (p *pool) leave(w *waiter) grant {
 // release takes a slot back after its call and hands it on: to the longest
 // waiting call, or to the free ones. took is the run time of a call that ended
 // by itself, from which the pool learns, or 0.
-func (p *pool) release(s *slot, took time.Duration) {
-	in, now := s.in, time.Now()
+func (p *pool) release(s *slot, now time.Time, took time.Duration) {
+	in := s.in
 	p.mu.Lock()
 	in.busy--
 	in.lastUsed = now

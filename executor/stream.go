@@ -55,7 +55,7 @@ func (st *stream) finish(err error) {
 	case !errors.Is(err, io.EOF):
 		st.err = s.fail(st.ctx, err, took)
 	case s.disarm():
-		s.in.p.release(s, max(took, 1))
+		s.in.p.release(s, time.Now(), max(took, 1))
 		st.err = io.EOF
 	default:
 		st.err = s.lost(ErrTimeout)
