@@ -114,6 +114,7 @@ func (m *manager) reach(ctx context.Context, all []candidate) {
 	m.turn++
 }
 
+// report logs a change that did not happen. The end of the leadership is no news.
 func (m *manager) report(err error, id NodeID) {
 	if err != nil && m.ctx.Err() == nil {
 		m.g.log.Warn().Err(err).Str("peer", string(id)).Msg("role not changed")
@@ -280,6 +281,7 @@ func (m *manager) checkMajority(ctx context.Context, id NodeID, votes bool) erro
 	return nil
 }
 
+// serverIDs speaks Raft's names.
 func serverIDs(ids []NodeID) []raft.ServerID {
 	out := make([]raft.ServerID, 0, len(ids))
 	for _, id := range ids {
@@ -332,5 +334,8 @@ func (p *pilotRaft) LeadershipTransferToServer(id raft.ServerID, _ raft.ServerAd
 // ended is a future that is over.
 type ended struct{ err error }
 
-func (e ended) Error() error  { return e.err }
+// Error implements raft.Future.
+func (e ended) Error() error { return e.err }
+
+// Index implements raft.IndexFuture; autopilot does not ask for it.
 func (e ended) Index() uint64 { return 0 }

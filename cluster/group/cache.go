@@ -22,6 +22,7 @@ type logCache struct {
 
 var _ LogStore = (*logCache)(nil)
 
+// newLogCache starts empty: after a restart the file answers first.
 func newLogCache(inner LogStore, max int) *logCache {
 	return &logCache{LogStore: inner, max: max, held: make(map[uint64]*raft.Log)}
 }
@@ -57,6 +58,8 @@ func (c *logCache) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
+// addLocked appends one entry and drops the oldest ones that no longer fit. The
+// newest always stays, however large.
 func (c *logCache) addLocked(l *raft.Log) {
 	if c.oldest != 0 && l.Index != c.newest+1 {
 		// A gap or a rewritten suffix: what is held may be stale.
@@ -75,6 +78,8 @@ func (c *logCache) addLocked(l *raft.Log) {
 	}
 }
 
+// clearLocked forgets everything. Rewritten suffixes are rare, so nothing finer is
+// worth its mistakes.
 func (c *logCache) clearLocked() {
 	clear(c.held)
 	c.bytes, c.oldest, c.newest = 0, 0, 0

@@ -210,6 +210,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// validate reports every problem. Raft would refuse most of them too, but one at a
+// time and after the stores were opened.
 func (t *Timings) validate() error {
 	var errs []error
 	for _, d := range []struct {
@@ -240,6 +242,8 @@ func (t *Timings) validate() error {
 	return errors.Join(errs...)
 }
 
+// validate refuses a bound of zero, which would mean "nothing" here and "no bound"
+// to a reader.
 func (l *Limits) validate() error {
 	var errs []error
 	for _, n := range []struct {
@@ -262,6 +266,7 @@ func (l *Limits) validate() error {
 	return errors.Join(errs...)
 }
 
+// validate accepts zero where it switches something off.
 func (d *DiskConfig) validate() error {
 	var errs []error
 	if d.StallMax <= 0 {

@@ -88,6 +88,7 @@ type listener struct {
 	conns  map[*peerConn]struct{} // delivered and not yet closed
 }
 
+// newListener makes a listener that the Mux already knows or is about to.
 func newListener(m *Mux, proto string, policy PeerPolicy) *listener {
 	return &listener{
 		mux:    m,
@@ -116,6 +117,7 @@ func (l *listener) deliver(c *peerConn) bool {
 	}
 }
 
+// release forgets a connection that was closed by its user.
 func (l *listener) release(c *peerConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -53,6 +53,7 @@ type diskWatch struct {
 
 var _ LogStore = (*diskWatch)(nil)
 
+// newDiskWatch wraps a store; start begins the watching.
 func newDiskWatch(inner LogStore, dir string, cfg DiskConfig, log zerolog.Logger, exit func(error)) *diskWatch {
 	if cfg.Free == nil {
 		cfg.Free = freeSpace
@@ -76,6 +77,7 @@ func (w *diskWatch) start() {
 	w.wg.Go(w.watchSpace)
 }
 
+// close ends the watching and lets a write that waits for room fail.
 func (w *diskWatch) close() {
 	w.stopped.Do(func() { close(w.stop) })
 	w.wg.Wait()
@@ -190,6 +192,7 @@ func (w *diskWatch) watchTime() {
 	}
 }
 
+// fullFor returns how long writes have been refused without a success between.
 func (w *diskWatch) fullFor() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -199,6 +202,8 @@ func (w *diskWatch) fullFor() time.Duration {
 	return time.Since(w.fullSince)
 }
 
+// end asks for the end of the process once. Should the process live on, as in
+// tests, the watch over time has ended.
 func (w *diskWatch) end(reason error) {
 	w.exited.Do(func() {
 		w.log.Error().Err(reason).Msg("disk beyond hope, ending the process")
@@ -220,6 +225,8 @@ func (w *diskWatch) watchSpace() {
 	}
 }
 
+// lookAtSpace runs on watchSpace's goroutine only. Any of its calls may hang on a
+// frozen file system, which is why nobody waits for it.
 func (w *diskWatch) lookAtSpace() {
 	free, err := w.cfg.Free(w.dir)
 	if err != nil {

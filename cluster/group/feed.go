@@ -52,6 +52,8 @@ func (g *Group) Follow(ctx context.Context, after Index, maxBytes int) (Batch, e
 	}
 }
 
+// read collects entries up to a bound in bytes. Entries without a command count as
+// read, so that a follower of a quiet group with elections does not ask again.
 func (g *Group) read(after, through Index, maxBytes int) (Batch, error) {
 	batch := Batch{Through: after}
 	bytes := 0

@@ -41,6 +41,7 @@ func (b *bridge) StoreConfiguration(index uint64, _ raft.Configuration) {
 	b.advance(Index(index), 0)
 }
 
+// advance records that the state includes index and wakes everybody who waits.
 func (b *bridge) advance(index Index, size int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -97,6 +97,7 @@ func Open(cfg Config) (*Group, error) {
 	return g, nil
 }
 
+// newGroup makes the parts that need nothing from outside and cannot fail.
 func newGroup(cfg Config) *Group {
 	g := &Group{
 		cfg:       cfg,
@@ -116,7 +117,10 @@ func newGroup(cfg Config) *Group {
 	return g
 }
 
+// raftProto is the protocol of Raft's own requests.
 func raftProto(name string) string { return "covey-raft-" + name }
+
+// statProto is the protocol of the leader's questions for health.
 func statProto(name string) string { return "covey-stat-" + name }
 
 // openStores builds the tower of stores: file, injected fault, watch, cache.
@@ -144,11 +148,13 @@ func (g *Group) openStores() error {
 	return nil
 }
 
+// closeStores ends the watch first: it must not look at a store that is gone.
 func (g *Group) closeStores() error {
 	g.watch.close()
 	return g.closeLog()
 }
 
+// raftConfig maps our configuration to the library's.
 func (g *Group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	t, l := g.cfg.Timings, g.cfg.Limits

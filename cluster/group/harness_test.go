@@ -269,6 +269,7 @@ func newWorld(t testing.TB, n int, tune func(*Config)) *world {
 		t: t, ca: newAuthority(t), tune: tune,
 		cut: map[[2]string]bool{}, conns: map[*link]struct{}{},
 	}
+	t.TempDir() // so that directories are removed after the nodes have stopped
 	t.Cleanup(w.close)
 	for range n {
 		w.add()

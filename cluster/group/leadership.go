@@ -2,8 +2,10 @@ package group
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // leadership turns Raft's notifications into contexts. Raft blocks until its
@@ -21,6 +23,7 @@ type leadership struct {
 	signal chan struct{} // capacity 1: something changed
 }
 
+// newLeadership begins to drain at once, because Raft may notify before Run.
 func newLeadership() *leadership {
 	l := &leadership{
 		notify: make(chan bool, 16), // so that a burst never waits for the scheduler
@@ -31,6 +34,7 @@ func newLeadership() *leadership {
 	return l
 }
 
+// close stops draining. Raft must have ended before, or it would block.
 func (l *leadership) close() {
 	close(l.done)
 	l.wg.Wait()
@@ -48,6 +52,7 @@ func (l *leadership) drain() {
 	}
 }
 
+// set records a notification. It only takes a lock that is never held for long.
 func (l *leadership) set(leads bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,12 +79,14 @@ func (l *leadership) current() (epoch uint64, lost <-chan struct{}, leads bool) 
 	return l.epoch, l.lost, l.leads
 }
 
+// add registers work for the leaderships to come.
 func (l *leadership) add(work func(context.Context)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.works = append(l.works, work)
 }
 
+// all returns a copy, so that work may be registered while other work runs.
 func (l *leadership) all() []func(context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,4 +131,28 @@ func (l *leadership) lead(ctx context.Context, lost <-chan struct{}, ready func(
 		}
 	}
 	works.Wait()
+}
+
+// LeaderWork registers work that this node does while it leads. It is run once
+// per leadership, after this node's state has caught up, under a context that ends
+// with the leadership; the next one waits until it has returned. Register before
+// Run. Work that returns early is not started again.
+func (g *Group) LeaderWork(work func(context.Context)) { g.leading.add(work) }
+
+// whenLeading makes a fresh leader's state current before its work starts.
+func (g *Group) whenLeading(ctx context.Context) error {
+	g.metrics.leaderships.Inc()
+	for {
+		_, err := g.ReadIndex(ctx)
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		// Refused for a moment, by overload or at the very start. The leadership
+		// ends the context if that is the reason.
+		select {
+		case <-time.After(g.cfg.Timings.Heartbeat / 10):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

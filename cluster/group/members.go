@@ -37,11 +37,12 @@ func (g *Group) RoleOf(id NodeID) Role {
 	return Observer
 }
 
-// AddStandby makes a node a standby, or records its new address. Like all changes
+// AddStandby makes a node a standby, or records a member's new address; a voter
+// stays one. Like all changes
 // of roles it works on the leader only, one at a time, and waits until the change
 // is committed.
 func (g *Group) AddStandby(ctx context.Context, s Server) error {
-	return g.changeRole(ctx, s, Standby, func(wait time.Duration) raft.IndexFuture {
+	return g.changeRole(ctx, s, max(Standby, g.RoleOf(s.ID)), func(wait time.Duration) raft.IndexFuture {
 		return g.raft.AddNonvoter(raft.ServerID(s.ID), raft.ServerAddress(s.Addr), 0, wait)
 	})
 }
@@ -97,6 +98,8 @@ func (g *Group) changeRole(ctx context.Context, s Server, to Role, submit func(t
 	return err
 }
 
+// changeOnce holds the change token from the first hook to the last, so that hooks
+// see one change at a time as well.
 func (g *Group) changeOnce(ctx context.Context, change Change, submit func(time.Duration) raft.IndexFuture) error {
 	if g.raft.State() != raft.Leader {
 		return g.notLeader()
@@ -126,6 +129,7 @@ func (g *Group) changeOnce(ctx context.Context, change Change, submit func(time.
 	return nil
 }
 
+// commitChange submits a change and waits for its commit or the caller's end.
 func (g *Group) commitChange(ctx context.Context, submit func(time.Duration) raft.IndexFuture) error {
 	done := make(chan error, 1)
 	err := g.await(g.system, func() {
@@ -149,6 +153,7 @@ func (g *Group) commitChange(ctx context.Context, submit func(time.Duration) raf
 	}
 }
 
+// isRaftError tells an error of leadership from a refusal of the change itself.
 func isRaftError(err error) bool {
 	return errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) ||
 		errors.Is(err, raft.ErrLeadershipTransferInProgress) ||
@@ -166,6 +171,7 @@ func (g *Group) TransferLeadership(ctx context.Context, to NodeID) error {
 	return nil
 }
 
+// transfer is TransferLeadership without the clause on its errors.
 func (g *Group) transfer(ctx context.Context, to NodeID) error {
 	if g.raft.State() != raft.Leader {
 		return g.notLeader()

@@ -14,6 +14,7 @@ type muxMetrics struct {
 	set        collectors
 }
 
+// newMuxMetrics registers with reg, which may be nil.
 func newMuxMetrics(reg prometheus.Registerer) (*muxMetrics, error) {
 	m := &muxMetrics{
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -32,6 +33,7 @@ func newMuxMetrics(reg prometheus.Registerer) (*muxMetrics, error) {
 	return m, nil
 }
 
+// unregister lets the peer port be opened again in this process.
 func (m *muxMetrics) unregister() { m.set.unregister() }
 
 // groupMetrics are the metrics of one group, labelled with its name.
@@ -47,6 +49,7 @@ type groupMetrics struct {
 	set         collectors
 }
 
+// newGroupMetrics registers with reg, which may be nil; gauges are read on scrape.
 func newGroupMetrics(reg prometheus.Registerer, name string, gauges map[string]func() float64) (*groupMetrics, error) {
 	if reg != nil {
 		reg = prometheus.WrapRegistererWith(prometheus.Labels{"group": name}, reg)
@@ -92,6 +95,7 @@ type collectors struct {
 	all []prometheus.Collector
 }
 
+// register registers all or none.
 func (c *collectors) register(reg prometheus.Registerer, all ...prometheus.Collector) error {
 	if reg == nil {
 		return nil
@@ -112,6 +116,7 @@ func (c *collectors) register(reg prometheus.Registerer, all ...prometheus.Colle
 	return nil
 }
 
+// unregister may be called twice.
 func (c *collectors) unregister() {
 	for _, one := range c.all {
 		c.reg.Unregister(one)

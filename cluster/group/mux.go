@@ -53,6 +53,7 @@ type MuxConfig struct {
 	Registerer prometheus.Registerer
 }
 
+// validate reports every problem and fills in the defaults.
 func (c *MuxConfig) validate() error {
 	var errs []error
 	if c.Listener == nil {
@@ -171,6 +172,7 @@ func (m *Mux) Close() error {
 	return err
 }
 
+// forget frees the name of a closed listener.
 func (m *Mux) forget(l *listener) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -253,6 +255,7 @@ func (m *Mux) serve(raw net.Conn) {
 	}
 }
 
+// pick returns the listener of the first offered protocol that has one.
 func (m *Mux) pick(offered []string) *listener {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -329,6 +332,7 @@ func (m *Mux) Ping(ctx context.Context, addr string, want NodeID) error {
 	return nil
 }
 
+// clientConfig is built per dial, because it checks for one expected node.
 func (m *Mux) clientConfig(proto string, want NodeID, peer *NodeID) *tls.Config {
 	cfg := m.cfg.TLS().Clone()
 	cfg.MinVersion = tls.VersionTLS13
@@ -354,6 +358,7 @@ func (m *Mux) clientConfig(proto string, want NodeID, peer *NodeID) *tls.Config 
 	return cfg
 }
 
+// verifyChain is what crypto/tls does for a server, without the host name.
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, now func() time.Time) error {
 	if len(chain) == 0 {
 		return errors.New("verify server: no certificate")

@@ -22,6 +22,7 @@ type prober struct {
 	heard map[NodeID]time.Time
 }
 
+// newProber begins a leadership's contact: nobody is silent yet.
 func newProber(g *Group) *prober {
 	return &prober{
 		g: g, since: time.Now(),
@@ -68,6 +69,7 @@ func (p *prober) askAll(ctx context.Context) map[raft.ServerID]*autopilot.Server
 	return stats
 }
 
+// ask asks one member, over the connection of the last time if it still works.
 func (p *prober) ask(ctx context.Context, id NodeID) (health, error) {
 	if id == p.g.cfg.ID {
 		return p.g.health(), nil
@@ -87,6 +89,7 @@ func (p *prober) ask(ctx context.Context, id NodeID) (health, error) {
 	return h, nil
 }
 
+// askOn does one round trip within the context's deadline.
 func askOn(ctx context.Context, c PeerConn) (health, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -105,6 +108,8 @@ func askOn(ctx context.Context, c PeerConn) (health, error) {
 	return decodeHealth(b[:]), nil
 }
 
+// conn returns the kept connection or dials one. Each member is asked by one
+// goroutine at a time, so there are never two.
 func (p *prober) conn(ctx context.Context, id NodeID) (PeerConn, error) {
 	p.mu.Lock()
 	c, ok := p.conns[id]
@@ -126,6 +131,7 @@ func (p *prober) conn(ctx context.Context, id NodeID) (PeerConn, error) {
 	return c, nil
 }
 
+// drop closes a connection that failed; the next question dials again.
 func (p *prober) drop(id NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,6 +141,7 @@ func (p *prober) drop(id NodeID) {
 	}
 }
 
+// close closes all connections. Nothing may be asked afterwards.
 func (p *prober) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -76,6 +76,7 @@ func Recover(ctx context.Context, cfg RecoverConfig) (*RecoverReport, error) {
 	return report, nil
 }
 
+// validate reports every problem.
 func (c *RecoverConfig) validate() error {
 	var errs []error
 	need := func(ok bool, problem string) {
@@ -155,6 +156,7 @@ func (r *RecoverReport) scan(logs raft.LogStore) error {
 	return nil
 }
 
+// members translates Raft's configuration.
 func members(c raft.Configuration) []Member {
 	out := make([]Member, 0, len(c.Servers))
 	for _, s := range c.Servers {
@@ -167,6 +169,7 @@ func members(c raft.Configuration) []Member {
 	return out
 }
 
+// open opens the stores without Raft; the returned function closes them.
 func (c *RecoverConfig) open() (LogStore, snapshots, func() error, error) {
 	logs, err := openLog(c.Dir)
 	if err != nil {
@@ -230,6 +233,7 @@ func copyDir(ctx context.Context, from, to string) error {
 	})
 }
 
+// copyFile never overwrites.
 func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {

@@ -17,6 +17,7 @@ type reserve struct {
 	mu sync.Mutex // held during file operations; only rare callers meet here
 }
 
+// newReserve touches no disk; a size of 0 makes a reserve that holds nothing.
 func newReserve(dir string, size int64) *reserve {
 	return &reserve{path: filepath.Join(dir, reserveFile), size: size}
 }
@@ -62,6 +63,7 @@ func allocate(path string, size int64) error {
 	return errors.Join(err, f.Close())
 }
 
+// writeZeros is for file systems that cannot allocate.
 func writeZeros(f *os.File, size int64) error {
 	zeros := make([]byte, 1<<20)
 	for size > 0 {

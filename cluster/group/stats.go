@@ -56,6 +56,7 @@ func (g *Group) Stats() Stats {
 	return s
 }
 
+// lastContact returns 0 on the leader and -1 if no leader was ever heard.
 func (g *Group) lastContact() time.Duration {
 	if g.raft.State() == raft.Leader {
 		return 0
@@ -67,6 +68,7 @@ func (g *Group) lastContact() time.Duration {
 	return time.Since(last)
 }
 
+// gauges are read at scrape time. The watch is missing while Open is at work.
 func (g *Group) gauges() map[string]func() float64 {
 	return map[string]func() float64{
 		"proposals_in_flight": func() float64 { return float64(len(g.proposals) + len(g.system)) },
@@ -96,8 +98,10 @@ type health struct {
 	lastIndex   uint64
 }
 
+// healthSize is the length of an encoded health.
 const healthSize = 24
 
+// encode writes three little-endian words.
 func (h health) encode() []byte {
 	b := make([]byte, 0, healthSize)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.lastContact))
@@ -105,6 +109,7 @@ func (h health) encode() []byte {
 	return binary.LittleEndian.AppendUint64(b, h.lastIndex)
 }
 
+// decodeHealth undoes encode; b holds healthSize bytes.
 func decodeHealth(b []byte) health {
 	return health{
 		lastContact: time.Duration(binary.LittleEndian.Uint64(b)),
@@ -148,6 +153,7 @@ func (g *Group) serveStats(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// answerHealth ends when the leader goes away or falls silent.
 func (g *Group) answerHealth(c net.Conn) {
 	var ask [1]byte
 	for {

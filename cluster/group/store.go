@@ -94,6 +94,7 @@ func compactLog(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// rewrite copies what is alive into a new, synced file.
 func rewrite(tmp string, src *bbolt.DB) error {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -109,6 +110,7 @@ func rewrite(tmp string, src *bbolt.DB) error {
 	return errors.Join(dst.Sync(), dst.Close())
 }
 
+// syncDir makes a rename durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -122,6 +124,7 @@ type snapshots struct {
 	*raft.FileSnapshotStore
 }
 
+// openSnapshots makes the directory if needed.
 func openSnapshots(dir string, logger hclog.Logger) (snapshots, error) {
 	store, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
 	if err != nil {

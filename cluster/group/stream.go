@@ -25,6 +25,7 @@ type stream struct {
 
 var _ raft.StreamLayer = (*stream)(nil)
 
+// newStream listens at once; Raft accepts as soon as its transport exists.
 func newStream(m *Mux, proto, advertise string, dialMax time.Duration) (*stream, error) {
 	l, err := m.Listen(proto, MembersOnly)
 	if err != nil {
@@ -58,9 +59,13 @@ func (s *stream) Close() error {
 	return s.Listener.Close()
 }
 
+// advertised is an address for others, which need not be one of this machine's.
 type advertised string
 
-func (advertised) Network() string  { return "tcp" }
+// Network implements net.Addr.
+func (advertised) Network() string { return "tcp" }
+
+// String implements net.Addr.
 func (a advertised) String() string { return string(a) }
 
 // joinAddr packs a node's id into the address that Raft's transport dials. An id
@@ -69,6 +74,7 @@ func joinAddr(id NodeID, addr string) raft.ServerAddress {
 	return raft.ServerAddress(string(id) + "@" + addr)
 }
 
+// splitAddr undoes joinAddr; a plain address comes back without an id.
 func splitAddr(a raft.ServerAddress) (NodeID, string) {
 	id, addr, ok := strings.Cut(string(a), "@")
 	if !ok {
@@ -102,6 +108,7 @@ func (a *addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return "", fmt.Errorf("no address of %s is known", id)
 }
 
+// lookup prefers what the owner knows to what the log remembers.
 func (a *addresses) lookup(id NodeID) (string, bool) {
 	for _, s := range a.servers() {
 		if s.ID == id && s.Addr != "" {

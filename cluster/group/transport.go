@@ -31,7 +31,7 @@ type transport struct {
 
 	patience time.Duration
 	onVouch  func()
-	state    atomic.Pointer[raft.Raft]
+	raft     atomic.Pointer[raftState]
 	rpcs     chan raft.RPC
 	done     chan struct{}
 	once     sync.Once
@@ -44,6 +44,16 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
+// raftState is what vouching reads of Raft. Each is an atomic or briefly locked
+// read that never waits for the main loop.
+type raftState interface {
+	State() raft.RaftState
+	CurrentTerm() uint64
+	LeaderWithID() (raft.ServerAddress, raft.ServerID)
+	LastIndex() uint64
+}
+
+// transportConfig holds what newTransport needs.
 type transportConfig struct {
 	stream    raft.StreamLayer
 	addresses raft.ServerAddressProvider
@@ -53,6 +63,7 @@ type transportConfig struct {
 	patience  time.Duration // 0 means a quarter of the lease
 }
 
+// newTransport starts serving; Raft's main loop may come later.
 func newTransport(cfg transportConfig) *transport {
 	if cfg.patience == 0 {
 		// Well under the lease, well over what a healthy main loop takes.
@@ -78,7 +89,7 @@ func newTransport(cfg transportConfig) *transport {
 }
 
 // watch tells the transport whose state it may vouch for.
-func (t *transport) watch(r *raft.Raft) { t.state.Store(r) }
+func (t *transport) watch(r raftState) { t.raft.Store(&r) }
 
 // SetHeartbeatHandler implements raft.Transport. Raft offers its fast path here,
 // and is not taken up on it.
@@ -127,26 +138,30 @@ func (t *transport) heartbeat(rpc raft.RPC) {
 
 // vouch answers a heartbeat if it would change nothing.
 func (t *transport) vouch(rpc raft.RPC) bool {
-	r := t.state.Load()
+	r := t.raft.Load()
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
-	if r == nil || !ok {
-		return false
-	}
-	_, leader := r.LeaderWithID()
-	if r.State() != raft.Follower || r.CurrentTerm() != req.Term ||
-		leader == "" || string(leader) != string(req.ID) {
+	if r == nil || !ok || !follows(*r, req) {
 		return false
 	}
 	rpc.Respond(&raft.AppendEntriesResponse{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: req.ProtocolVersion},
 		Term:      req.Term,
-		LastLog:   r.LastIndex(),
+		LastLog:   (*r).LastIndex(),
 		Success:   true,
 	}, nil)
 	if t.onVouch != nil {
 		t.onVouch()
 	}
 	return true
+}
+
+// follows reports whether Raft follows the sender in the sender's term. The term
+// is read last: Raft raises it before it votes, so an old leader is never vouched
+// for after a vote against it.
+func follows(r raftState, req *raft.AppendEntriesRequest) bool {
+	_, leader := r.LeaderWithID()
+	return leader != "" && string(leader) == string(req.ID) &&
+		r.State() == raft.Follower && r.CurrentTerm() == req.Term
 }
 
 // Close implements raft.WithClose. It also closes pooled connections, which the

@@ -1,8 +1,14 @@
 package group
 
 import (
+	"context"
+	"errors"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // electionsAfterStalls stalls writes for a second, round by round, on the given
@@ -60,4 +66,83 @@ func TestHeartbeats(t *testing.T) {
 			t.Errorf("%d elections after one-second stalls, want some: %v", n, tt.elections)
 		})
 	}
+}
+
+// pretender is a Raft in a chosen state.
+type pretender struct {
+	state  raft.RaftState
+	term   uint64
+	leader raft.ServerID
+}
+
+func (p pretender) State() raft.RaftState { return p.state }
+func (p pretender) CurrentTerm() uint64   { return p.term }
+func (p pretender) LastIndex() uint64     { return 7 }
+func (p pretender) LeaderWithID() (raft.ServerAddress, raft.ServerID) {
+	return "", p.leader
+}
+
+func TestTransportVouchesForTrueFollowersOnly(t *testing.T) {
+	t.Parallel()
+	heartbeat := &raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ID: []byte("boss")}, Term: 5}
+	tests := []struct {
+		name string
+		raft raftState
+		cmd  any
+		want bool
+	}{
+		{"follower of the sender", pretender{raft.Follower, 5, "boss"}, heartbeat, true},
+		{"newer term here", pretender{raft.Follower, 6, "boss"}, heartbeat, false},
+		{"older term here", pretender{raft.Follower, 4, "boss"}, heartbeat, false},
+		{"candidate", pretender{raft.Candidate, 5, "boss"}, heartbeat, false},
+		{"leader", pretender{raft.Leader, 5, "boss"}, heartbeat, false},
+		{"shut down", pretender{raft.Shutdown, 5, "boss"}, heartbeat, false},
+		{"follower of another", pretender{raft.Follower, 5, "other"}, heartbeat, false},
+		{"follower of nobody", pretender{raft.Follower, 5, ""}, &raft.AppendEntriesRequest{Term: 5}, false},
+		{"not a heartbeat", pretender{raft.Follower, 5, "boss"}, &raft.RequestVoteRequest{Term: 5}, false},
+		{"before raft is there", nil, heartbeat, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var tr transport
+			if tt.raft != nil {
+				tr.watch(tt.raft)
+			}
+			answer := make(chan raft.RPCResponse, 1)
+			if got := tr.vouch(raft.RPC{Command: tt.cmd, RespChan: answer}); got != tt.want {
+				t.Fatalf("vouched %v, want %v", got, tt.want)
+			}
+			if !tt.want {
+				return
+			}
+			resp := (<-answer).Response.(*raft.AppendEntriesResponse)
+			if !resp.Success || resp.Term != 5 || resp.LastLog != 7 {
+				t.Errorf("answered %+v", resp)
+			}
+		})
+	}
+}
+
+func TestDialIntoPartitionIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := &Mux{cfg: MuxConfig{
+			HandshakeTimeout: time.Hour,
+			Dial:             func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &stream{mux: m, dialMax: 2 * time.Second, ctx: ctx, cancel: cancel}
+		start := time.Now()
+		if _, err := s.Dial(joinAddr("n", "x:1"), time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+		go func() { time.Sleep(time.Second); cancel() }() // the group closes
+		if _, err := s.Dial("x:1", 0); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
 }

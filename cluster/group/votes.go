@@ -142,7 +142,9 @@ func planStandbys(all []candidate, replace time.Duration) (remove, add NodeID) {
 	)
 	for _, c := range all {
 		switch {
-		case c.role == Voter:
+		case c.role == Voter && c.known:
+			// One that was removed keeps its vote until a standby takes it, so it must
+			// not keep that standby out.
 			voters++
 		case c.role == Standby && c.known:
 			standbys = append(standbys, c)
@@ -186,6 +188,8 @@ func successor(all []candidate) NodeID {
 	return ""
 }
 
+// countKnown counts the nodes that decide how many should vote, dead ones included:
+// only an operator's act changes the number.
 func countKnown(all []candidate) int {
 	n := 0
 	for _, c := range all {
@@ -196,6 +200,7 @@ func countKnown(all []candidate) int {
 	return n
 }
 
+// byID makes plans repeatable.
 func byID(a, b candidate) int { return cmp.Compare(a.ID, b.ID) }
 
 // compareBool sorts false before true.
