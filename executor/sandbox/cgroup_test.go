@@ -191,9 +191,6 @@ func TestVersion2KillsAndRemoves(t *testing.T) {
 		b.cgroup = c
 		// An unlimited instance that joins by the clone call.
 		token := "version-2-" + s.id
-		if err := s.enter(); err != nil {
-			t.Fatal(err)
-		}
 		p, err := s.startIn(b, &Spec{
 			Instance: "two", Path: "/bin/sh", Pids: 100, NoFile: 100,
 			Args: []string{"sh", "-c", "setsid sleep 1000 & sleep 1000", token},

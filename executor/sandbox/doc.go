@@ -34,10 +34,10 @@
 // the stage, a few hundred bytes of assembly, from that thread (stage.go). The
 // stage, in new namespaces, performs the script:
 //
-//	set death signal, hide      it dies with the daemon, nobody reads it
+//	set death signal            it dies with the daemon
 //	join cgroup and network     what needs power comes first
 //	mount /proc, /tmp, Dir
-//	limits
+//	limits, hide                nobody traces process 1
 //	fork ─┬─ process 1: wait, reap, tell how process 2 ended, exit
 //	      └─ process 2: own session, user id, no_new_privs, filter, exec
 //
@@ -46,6 +46,6 @@
 // whatever reason, the kernel ends everything else in the pid namespace before
 // its parent learns of it: that is what Kill and Done wait for.
 //
-// Which mechanisms are used is decided once, by trying (mode.go): containers,
+// Linux 5.12 or newer is needed. Which mechanisms are used is decided once, by trying (mode.go): containers,
 // security modules and sysctls disable them in ways that no version number tells.
 package sandbox

@@ -3,12 +3,128 @@
 package sandbox
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// failureSize is the length of a failure that the stage reports; its other
+// message, the greeting, is shorter.
+const failureSize = 16
+
+// run writes the script, forks the stage, and waits for the code to be executed.
+func (s *Sandbox) run(p *Process, pl *plan) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[0])
+	theirs := os.NewFile(uintptr(pair[1]), "report")
+	pl.owned = append(pl.owned, theirs)
+	// Credentials of the sender come with each message: that is how the daemon
+	// learns the process id of the code, which sits in a namespace.
+	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	timeout := unix.Timeval{Sec: setupSeconds}
+	if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	var exit *os.File
+	if s.mode.namespaces {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			return os.NewSyscallError("pipe2", err)
+		}
+		p.exit = ends[0]
+		exit = os.NewFile(uintptr(ends[1]), "exit")
+		pl.owned = append(pl.owned, exit)
+	}
+	pl.environment(s.mark(p))
+	if err := pl.descriptors(s.null, theirs, exit); err != nil {
+		return err
+	}
+	if err := pl.write(); err != nil {
+		return err
+	}
+	pl.seal()
+	if err := s.fork(p, pl); err != nil {
+		return err
+	}
+	// The stage has its copies; with ours gone, its death ends the wait below.
+	pl.close()
+	p.berth.cgroup.closeJoin()
+	err = p.await(pair[0], pl.script)
+	s.mu.Lock()
+	s.living[p] = struct{}{}
+	if s.closed {
+		p.kill()
+	}
+	s.mu.Unlock()
+	if err != nil {
+		p.kill()
+		p.reap()
+		return err
+	}
+	s.watch(p)
+	return nil
+}
+
+// setupSeconds bounds the time from fork to exec. Only a machine that swaps
+// itself to death needs more.
+const setupSeconds = 20
+
+// watch ends when the process and everything of it is gone.
+func (s *Sandbox) watch(p *Process) {
+	s.running.Go(func() {
+		p.waitExit()
+		p.reap()
+		close(p.done)
+		p.release()
+		close(p.gone)
+	})
+}
+
+// await reads what the stage reports until the code runs.
+func (p *Process) await(fd int, script *script) error {
+	var message [failureSize]byte
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for the stage: %w", err)
+		case n == failureSize:
+			return script.failure(message[:])
+		case n == 0 && p.pid == 0:
+			return errors.New("the stage died before the code was executed")
+		case n == 0:
+			return nil
+		default:
+			p.pid = senderPid(oob[:oobn])
+		}
+	}
+}
+
+// senderPid returns the process id in the credentials of a message, 0 if none.
+func senderPid(oob []byte) int {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0
+	}
+	for i := range messages {
+		if messages[i].Header.Type == unix.SCM_CREDENTIALS {
+			return int(int32(binary.NativeEndian.Uint32(messages[i].Data)))
+		}
+	}
+	return 0
+}
 
 // fork runs the stage with the plan's script on the launcher's thread. The pid
 // of the stage, and a descriptor of it, go to p.

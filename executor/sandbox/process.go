@@ -17,6 +17,7 @@ import (
 // methods are safe for concurrent use and may be called after it has ended.
 type Process struct {
 	sandbox *Sandbox
+	name    string // Spec.Instance
 	berth   *berth
 
 	stage     int // child of the daemon: process 1 of the instance, or the code itself
@@ -104,7 +105,7 @@ func (p *Process) waitExit() {
 		})
 	}
 	if err != nil {
-		p.sandbox.log.Warn().Err(err).Str("instance", p.berth.dir).Msg("waiting in a thread for an instance")
+		p.sandbox.log.Warn().Err(err).Str("instance", p.name).Msg("waiting in a thread for an instance")
 	}
 }
 

@@ -4,13 +4,11 @@ package sandbox
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -37,7 +35,7 @@ type Sandbox struct {
 	mu     sync.Mutex
 	living map[*Process]struct{}
 	closed bool
-	// running counts processes with their cleanup; Close waits for it.
+	// running counts starts, and processes with their cleanup; Close waits for it.
 	running sync.WaitGroup
 }
 
@@ -174,7 +172,7 @@ func (s *Sandbox) Start(ctx context.Context, spec Spec) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := s.complete(&spec); err != nil {
+	if err := s.check(&spec); err != nil {
 		return nil, err
 	}
 	if s.about.Level < spec.MinLevel {
@@ -187,60 +185,14 @@ func (s *Sandbox) Start(ctx context.Context, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// complete checks a spec and fills in the defaults.
-func (s *Sandbox) complete(spec *Spec) error {
-	var errs []error
-	if spec.Instance == "" || strings.Trim(spec.Instance, instanceLetters) != "" {
-		errs = append(errs, fmt.Errorf("instance name %q must be letters, digits, '-' and '_'", spec.Instance))
-	}
-	if (spec.Code == nil) == (spec.Path == "") {
-		errs = append(errs, errors.New("exactly one of Code and Path must be set"))
-	}
-	if spec.Path != "" && !filepath.IsAbs(spec.Path) {
-		errs = append(errs, fmt.Errorf("path %q is not absolute", spec.Path))
-	}
-	for _, path := range spec.ReadPaths {
-		if path != filepath.Clean(path) || !filepath.IsAbs(path) {
-			errs = append(errs, fmt.Errorf("read path %q is not a clean absolute path", path))
-		}
-		// A path inside the data directory shows only itself, and is the caller's
-		// choice; one above would show everything.
-		if rel, err := filepath.Rel(path, s.cfg.DataDir); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			errs = append(errs, fmt.Errorf("read path %q contains the data directory", path))
-		}
-	}
-	for _, text := range append(append([]string{spec.Path}, spec.Args...), spec.Env...) {
-		if strings.IndexByte(text, 0) >= 0 {
-			errs = append(errs, errors.New("zero byte in the path, the arguments or the environment"))
-			break
-		}
-	}
-	if spec.Memory < 0 || spec.Pids < 0 || spec.NoFile < 0 || spec.TmpSize < 0 {
-		errs = append(errs, errors.New("negative limit"))
-	}
-	return errors.Join(errs...)
-}
-
-const instanceLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-
-// Defaults of Spec.
-const (
-	defaultPids   = 256
-	defaultNoFile = 1024
-	defaultTmp    = 512 << 20
-)
-
 // start takes a berth and starts an instance in it.
 func (s *Sandbox) start(spec *Spec, probe bool) (*Process, error) {
-	orDefault(&spec.Pids, defaultPids)
-	orDefault(&spec.NoFile, defaultNoFile)
-	orDefault(&spec.TmpSize, defaultTmp)
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
+	defer s.running.Done()
 	b, err := s.berths.take()
 	if err != nil {
-		s.running.Done()
 		return nil, err
 	}
 	return s.startIn(b, spec, probe)
@@ -249,11 +201,11 @@ func (s *Sandbox) start(spec *Spec, probe bool) (*Process, error) {
 // startIn runs the stage. The Process owns the berth afterwards; on failure the
 // berth is discarded here.
 func (s *Sandbox) startIn(b *berth, spec *Spec, probe bool) (_ *Process, err error) {
-	p := &Process{sandbox: s, berth: b, done: make(chan struct{}), gone: make(chan struct{}), exit: -1}
+	setDefaults(spec)
+	p := &Process{sandbox: s, name: spec.Instance, berth: b, done: make(chan struct{}), gone: make(chan struct{}), exit: -1}
 	defer func() {
 		if err != nil {
 			p.release()
-			s.running.Done()
 		}
 	}()
 	if err := b.cgroup.limit(spec.Memory, spec.Pids); err != nil {
@@ -285,124 +237,4 @@ func (s *Sandbox) enter() error {
 	}
 	s.running.Add(1)
 	return nil
-}
-
-// report is one message of the stage: the greeting, or a failure.
-const failureSize = 16
-
-// run writes the script, forks the stage, and waits for the code to be executed.
-func (s *Sandbox) run(p *Process, pl *plan) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socketpair", err)
-	}
-	defer unix.Close(pair[0])
-	theirs := os.NewFile(uintptr(pair[1]), "report")
-	pl.owned = append(pl.owned, theirs)
-	// Credentials of the sender come with each message: that is how the daemon
-	// learns the process id of the code, which sits in a namespace.
-	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	timeout := unix.Timeval{Sec: setupSeconds}
-	if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	var exit *os.File
-	if s.mode.namespaces {
-		var ends [2]int
-		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-			return os.NewSyscallError("pipe2", err)
-		}
-		p.exit = ends[0]
-		exit = os.NewFile(uintptr(ends[1]), "exit")
-		pl.owned = append(pl.owned, exit)
-	}
-	pl.environment(s.mark(p))
-	if err := pl.descriptors(s.null, theirs, exit); err != nil {
-		return err
-	}
-	if err := pl.write(); err != nil {
-		return err
-	}
-	pl.seal()
-	if err := s.fork(p, pl); err != nil {
-		return err
-	}
-	// The stage has its copies; with ours gone, its death ends the wait below.
-	pl.close()
-	p.berth.cgroup.closeJoin()
-	err = p.await(pair[0], pl.script)
-	s.mu.Lock()
-	s.living[p] = struct{}{}
-	if s.closed {
-		p.kill()
-	}
-	s.mu.Unlock()
-	if err != nil {
-		p.kill()
-		p.reap()
-		return err
-	}
-	s.watch(p)
-	return nil
-}
-
-// setupSeconds bounds the time from fork to exec. Only a machine that swaps
-// itself to death needs more.
-const setupSeconds = 20
-
-// watch ends when the process and everything of it is gone.
-func (s *Sandbox) watch(p *Process) {
-	go func() { // counted by running
-		defer s.running.Done()
-		p.waitExit()
-		p.reap()
-		close(p.done)
-		p.release()
-		close(p.gone)
-	}()
-}
-
-// await reads what the stage reports until the code runs.
-func (p *Process) await(fd int, script *script) error {
-	var message [failureSize]byte
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
-	for {
-		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("wait for the stage: %w", err)
-		case n == failureSize:
-			return script.failure(message[:])
-		case n == 0 && p.pid == 0:
-			return errors.New("the stage died before the code was executed")
-		case n == 0:
-			return nil
-		default:
-			p.pid = senderPid(oob[:oobn])
-		}
-	}
-}
-
-// senderPid returns the process id in the credentials of a message, 0 if none.
-func senderPid(oob []byte) int {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return 0
-	}
-	for i := range messages {
-		if messages[i].Header.Type == unix.SCM_CREDENTIALS {
-			return int(int32(binary.NativeEndian.Uint32(messages[i].Data)))
-		}
-	}
-	return 0
-}
-
-func orDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }

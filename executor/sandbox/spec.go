@@ -8,13 +8,16 @@ import (
 
 // Spec describes one instance to start.
 type Spec struct {
-	// Instance names the instance in cgroups and logs. Required, unique among
-	// the living instances of this daemon, letters, digits, '-' and '_' only.
+	// Instance names the instance in logs and errors. Required; letters, digits,
+	// '-' and '_' only.
 	Instance string
 
 	// Code is the program: it is executed by descriptor, so its path needs not
-	// be visible to the instance. The caller keeps it open until Start returns.
-	// Exactly one of Code and Path is set.
+	// be visible to the instance. The instance's user is another one, so the
+	// file's mode must let others read and execute it (0555), or the start fails
+	// with EACCES at step "exec"; the directory above may be closed. No descriptor
+	// may be open for writing (ETXTBSY). The caller keeps it open until Start
+	// returns. Exactly one of Code and Path is set.
 	Code *os.File
 	// Path is an absolute path of a program as the instance sees it.
 	Path string
