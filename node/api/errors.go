@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/covey-dev/covey/cluster"
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
+	"github.com/covey-dev/covey/internal/blob"
 	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
@@ -87,6 +89,15 @@ func outcomeOf(err error) outcome {
 		{invoke.ErrDraining, outcome{status: http.StatusServiceUnavailable, code: wire.CodeDraining, resend: wire.ResendSafe, retryAfter: time.Second}},
 		{ErrNoQuorum, outcome{status: http.StatusServiceUnavailable, code: wire.CodeNoQuorum, resend: wire.ResendIfIdempotent, retryAfter: time.Second}},
 		{ErrOverloaded, outcome{status: http.StatusTooManyRequests, code: wire.CodeOverloaded, resend: wire.ResendSafe, retryAfter: time.Second}},
+		{cluster.ErrUnknownNode, outcome{status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo}},
+		{cluster.ErrWouldLoseQuorum, outcome{status: http.StatusConflict, code: wire.CodeConflict, resend: wire.ResendNo}},
+		{cluster.ErrRemoved, outcome{status: http.StatusConflict, code: wire.CodeConflict, resend: wire.ResendNo}},
+		{cluster.ErrTooLarge, outcome{status: http.StatusRequestEntityTooLarge, code: wire.CodeTooLarge, resend: wire.ResendNo}},
+		{cluster.ErrDiskFull, outcome{status: http.StatusInsufficientStorage, code: wire.CodeUnavailable, resend: wire.ResendNo}},
+		{blob.ErrNoSpace, outcome{status: http.StatusInsufficientStorage, code: wire.CodeUnavailable, resend: wire.ResendNo}},
+		{blob.ErrTooLarge, outcome{status: http.StatusRequestEntityTooLarge, code: wire.CodeTooLarge, resend: wire.ResendNo}},
+		{blob.ErrNotDurable, outcome{status: http.StatusServiceUnavailable, code: wire.CodeUnavailable, resend: wire.ResendIfIdempotent, retryAfter: time.Second}},
+		{blob.ErrBusy, outcome{status: http.StatusTooManyRequests, code: wire.CodeOverloaded, resend: wire.ResendSafe, retryAfter: time.Second}},
 		// The instance is ended by now, and had the whole time it is allowed.
 		{invoke.ErrTimeout, outcome{status: http.StatusGatewayTimeout, code: wire.CodeTimeout, resend: wire.ResendNo}},
 		{os.ErrDeadlineExceeded, outcome{status: http.StatusRequestTimeout, code: wire.CodeRequestTimeout, resend: wire.ResendNo}},

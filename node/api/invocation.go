@@ -232,6 +232,9 @@ func reserved(canonical string) bool {
 // An answer that breaks off is cut, so that no client takes it for whole.
 func (in *invocation) stream(body io.Reader) {
 	flusher, _ := in.w.(http.Flusher)
+	if flusher != nil {
+		flusher.Flush() // the caller learns at once that the function answers
+	}
 	buf := in.s.buffers.get(1 << leastClass)
 	defer in.s.buffers.put(buf)
 	for {

@@ -63,6 +63,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(c, refusal(http.StatusBadRequest, wire.CodeBadRequest, "the path has empty, dot or control segments"))
 		return
 	}
+	if len(r.TransferEncoding) > 0 {
+		// net/http hides whether such a request had a Content-Length too. One that
+		// has both may be half of a smuggling attempt, after which the connection
+		// must end (RFC 9112, 6.1), so it ends after each of them.
+		w.Header().Set("Connection", "close")
+	}
 	s.mux.ServeHTTP(w, r)
 }
 
