@@ -47,7 +47,7 @@ func boltOptions() *bbolt.Options {
 // openLog opens the log store, rewriting its file first if most of it is empty.
 func openLog(dir string) (*raftboltdb.BoltStore, error) {
 	path := filepath.Join(dir, logFile)
-	if err := compactLog(path); err != nil {
+	if err := compactLog(path, compactAbove); err != nil {
 		return nil, fmt.Errorf("compact log store: %w", err)
 	}
 	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions()})
@@ -57,11 +57,11 @@ func openLog(dir string) (*raftboltdb.BoltStore, error) {
 	return store, nil
 }
 
-// compactLog rewrites a mostly empty file. The new one replaces the old one only
+// compactLog rewrites a mostly empty file above a size. The new one replaces the old one only
 // when it is whole and synced. No room for it is no error: the old one serves.
-func compactLog(path string) error {
+func compactLog(path string, above int64) error {
 	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() < compactAbove {
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() < above {
 		return nil
 	}
 	if err != nil {
