@@ -24,6 +24,8 @@ func (l *instantLauncher) launch(context.Context, *instance) (*launched, error) 
 	return &launched{process: p, plane: p}, nil
 }
 
+func (l *instantLauncher) limitsMemory() bool { return true }
+
 type instantInstance struct {
 	reply *plugins.Reply
 	gone  chan struct{}

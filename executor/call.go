@@ -61,6 +61,10 @@ const reasonTimeout = "call exceeded its time limit"
 // the slot back in the end, which for a stream is when its reader is done.
 func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error) {
 	in, began := s.in, time.Now()
+	if err := ctx.Err(); err != nil {
+		in.p.release(s, began, 0)
+		return nil, fmt.Errorf("call %s: %w: %w", in.p.key, err, plugins.ErrNotStarted)
+	}
 	remaining := in.spec.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining = min(remaining, deadline.Sub(began))

@@ -319,3 +319,64 @@ func TestStreamEndsWithTheFunctionsError(t *testing.T) {
 		}
 	})
 }
+
+func TestCallWhoseCallerIsGoneDoesNotStart(t *testing.T) {
+	onFakes(t, nil, func(t *testing.T, r *rig) {
+		if err := r.call(t.Context(), testSpec(), "warm"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+		defer cancel()
+		if err := r.call(ctx, testSpec(), "r"); !errors.Is(err, plugins.ErrNotStarted) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if f := r.l.instances(); len(f) != 1 || f[0].calls != 1 || r.l.living() != 1 {
+			t.Errorf("%d instances, %d of them alive, the first with %d calls", len(f), r.l.living(), f[0].calls)
+		}
+	})
+}
+
+// deafPlane is a connection that breaks while its process lives on.
+type deafPlane struct {
+	fakePlane
+	broken chan struct{}
+}
+
+func (p deafPlane) Done() <-chan struct{} { return p.broken }
+
+func (p deafPlane) Invoke(context.Context, *plugins.Call) (*plugins.Reply, error) {
+	close(p.broken)
+	return nil, &plugins.ExitError{Cause: plugins.ErrClosed}
+}
+
+type deafLauncher struct{ *fakeLauncher }
+
+func (l deafLauncher) launch(ctx context.Context, in *instance) (*launched, error) {
+	got, err := l.fakeLauncher.launch(ctx, in)
+	if err == nil {
+		got.plane = deafPlane{got.plane.(fakePlane), make(chan struct{})}
+	}
+	return got, err
+}
+
+func TestProcessWithoutItsConnectionIsEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &fakeLauncher{handler: echo}
+		e, err := newExecutor(testConfig(t), deafLauncher{l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := startRig(t, e, l)
+		defer r.stop(t)
+		_, err = r.Invoke(t.Context(), testSpec(), request("r"))
+		exit, ok := errors.AsType[*Exit](err)
+		if !isExit(err) || !ok || exit.Reason != reasonDisconnected {
+			t.Errorf("got %v", err)
+		}
+		if n := l.living(); n != 0 {
+			t.Errorf("%d processes live on", n)
+		}
+	})
+}

@@ -65,6 +65,8 @@ func (l *fakeLauncher) launch(ctx context.Context, in *instance) (*launched, err
 	return &launched{process: fakeProcess{f}, plane: fakePlane{f}, close: func() { f.set(func() { f.closed = true }) }}, nil
 }
 
+func (l *fakeLauncher) limitsMemory() bool { return false }
+
 func (l *fakeLauncher) instances() []*fakeInstance {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -243,13 +245,16 @@ func newRig(t testing.TB, change func(*Config, *fakeLauncher)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startRig(t, e, l)
+}
+
+func startRig(t testing.TB, e *Executor, l *fakeLauncher) *rig {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &rig{Executor: e, l: l, cancel: cancel, ended: make(chan error, 1)}
 	go func() { r.ended <- e.Run(ctx) }()
 	for phase(e.phase.Load()) != phaseRunning {
-		if _, ok := t.(*testing.T); ok {
-			synctest.Wait()
-		}
+		synctest.Wait()
 	}
 	return r
 }

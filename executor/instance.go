@@ -66,6 +66,8 @@ type launched struct {
 // launcher starts instances; a test injects failures here.
 type launcher interface {
 	launch(ctx context.Context, in *instance) (*launched, error)
+	// limitsMemory tells whether the kernel holds instances to their limit.
+	limitsMemory() bool
 }
 
 // endKind says how an instance is to be ended.
@@ -86,6 +88,10 @@ const (
 	// before it is ended: long enough to learn its exit code.
 	exitGrace = 250 * time.Millisecond
 )
+
+// reasonDisconnected is said of a process that lives on without its data plane,
+// which it has closed or garbled.
+const reasonDisconnected = "its connection to the node broke"
 
 // instance is one execution environment of a version. Its supervisor goroutine,
 // which runs supervise, owns the process; everything else asks it to end.
@@ -216,6 +222,9 @@ func (in *instance) finish(how endKind, why string) {
 		select {
 		case <-in.process.Done():
 		case <-timer.C:
+			if why == "" {
+				why = reasonDisconnected
+			}
 		case <-in.p.e.ctx.Done():
 		}
 		timer.Stop()
@@ -266,7 +275,7 @@ func (in *instance) bury(cause error) {
 // report tells log and metrics how the instance ended.
 func (in *instance) report() {
 	reason := "ended"
-	if in.exit.Reason == "" {
+	if in.exit.Reason == "" || in.exit.Reason == reasonDisconnected {
 		reason = "exited"
 	}
 	if in.exit.OOM {
@@ -274,7 +283,7 @@ func (in *instance) report() {
 	}
 	in.p.m.exits.WithLabelValues(reason).Inc()
 	event := in.p.e.log.Debug()
-	if in.exit.Reason == "" || in.exit.OOM {
+	if reason != "ended" {
 		event = in.p.e.log.Info()
 		in.log.platform(in.exit.Error())
 	}

@@ -59,7 +59,9 @@ func (e *Executor) tend() {
 	for _, p := range *e.pools.Load() {
 		p.reap(now)
 		p.ensureMin()
-		p.watchMemory()
+		if !e.launch.limitsMemory() {
+			p.watchMemory()
+		}
 		if p.dropIfUnused() {
 			unused = append(unused, p)
 		}
@@ -140,7 +142,8 @@ func (p *pool) evict() *instance {
 }
 
 // watchMemory reads the memory of instances with work, and ends those over their
-// limit: where the kernel does not enforce the limit this does, a little late.
+// limit. It stands in for the kernel where that does not enforce the limit, and
+// is a little late.
 func (p *pool) watchMemory() {
 	p.mu.Lock()
 	if p.inFlight.Load() == 0 {

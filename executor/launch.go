@@ -101,6 +101,11 @@ func (l *processLauncher) launch(ctx context.Context, in *instance) (_ *launched
 	}, nil
 }
 
+// limitsMemory tells whether the sandbox does.
+func (l *processLauncher) limitsMemory() bool {
+	return l.sandbox.Level() >= sandbox.LevelLimited
+}
+
 // environment is what a function finds in its environment: its own variables,
 // who it is, and what go-plugin's handshake wants. Ours win.
 func environment(spec *Spec) []string {
