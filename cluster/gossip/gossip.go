@@ -48,6 +48,8 @@ type Gossip struct {
 	list  *memberlist.Memberlist
 	queue *memberlist.TransmitLimitedQueue
 	warm  *warmSets
+	// address is what others are told; it does not change.
+	address string
 	// signal wakes Run; capacity 1, a wake-up that finds it full is not lost.
 	signal chan struct{}
 	// stopDial ends calls in flight.
@@ -92,6 +94,8 @@ func New(cfg Config) (*Gossip, error) {
 		_ = mlConfig.Transport.Shutdown()
 		return nil, fmt.Errorf("start gossip on %s: %w", cfg.Bind, err)
 	}
+	// Taken once: memberlist goes on writing to the node that it returns.
+	g.address = g.list.LocalNode().FullAddress().Addr
 	return g, nil
 }
 
@@ -163,7 +167,7 @@ func resolveAdvertise(address string, bound int) (string, int, error) {
 }
 
 // Address returns the address that others are told, host:port.
-func (g *Gossip) Address() string { return g.list.LocalNode().FullAddress().Addr }
+func (g *Gossip) Address() string { return g.address }
 
 // Meta returns a copy of what others are told about this node.
 func (g *Gossip) Meta() *clusterpb.GossipMeta {

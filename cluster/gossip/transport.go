@@ -39,10 +39,28 @@ func newTransport(ctx context.Context, host string, port int, logger *log.Logger
 	return nil, fmt.Errorf("bind gossip port: %w", err)
 }
 
-// DialTimeout connects to a peer's address.
+// DialTimeout connects to a peer's address. The connection ends with the node, too:
+// memberlist would go on waiting for the other end's answer.
 func (t *transport) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout}
-	return dialer.DialContext(t.ctx, "tcp", address)
+	conn, err := dialer.DialContext(t.ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(t.ctx, func() { _ = conn.Close() })
+	return &endingConn{Conn: conn, stop: stop}, nil
+}
+
+// endingConn is a connection that a context may close.
+type endingConn struct {
+	net.Conn
+	stop func() bool
+}
+
+// Close implements net.Conn.
+func (c *endingConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
 }
 
 // DialAddressTimeout connects to a peer.
