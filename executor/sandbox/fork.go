@@ -98,6 +98,8 @@ func (p *Process) await(fd int, script *script) error {
 		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN): // SO_RCVTIMEO
+			return fmt.Errorf("the stage does not finish within %d s", setupSeconds)
 		case err != nil:
 			return fmt.Errorf("wait for the stage: %w", err)
 		case n == failureSize:

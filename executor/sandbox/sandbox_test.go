@@ -29,7 +29,7 @@ func TestModesExitCodeAndSignal(t *testing.T) {
 			t.Errorf("exit 3 gives %+v", st)
 		}
 		// Default actions of signals, which process 1 of a pid namespace has not.
-		for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGABRT, unix.SIGSEGV, unix.SIGPIPE, unix.SIGHUP, unix.SIGKILL} {
+		for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGABRT, unix.SIGSEGV, unix.SIGPIPE, unix.SIGHUP, unix.SIGUSR2, unix.SIGKILL} {
 			c := startChild(t, s, "shell", func(spec *Spec) {
 				spec.Code, spec.Path = nil, "/bin/sh"
 				spec.Args = []string{"sh", "-c", fmt.Sprintf("kill -%d $$; exit 7", sig)}

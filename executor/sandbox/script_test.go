@@ -188,7 +188,7 @@ func TestPowerIsGivenUpInOrder(t *testing.T) {
 		}
 		last := -1
 		for _, name := range []string{
-			"set death signal", "mount proc", "drop old root", "limit descriptors", "fork", "start session", "reset signals",
+			"set death signal", "mount proc", "drop old root", "limit descriptors", "hide process 1", "fork", "start session", "reset signals",
 			"set user", "drop capabilities", "set no_new_privs", "greet the daemon", "mark descriptors",
 			"load system call filter", "exec",
 		} {
