@@ -1,7 +1,7 @@
 package covey
 
 import (
-	"encoding/gob"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +25,7 @@ const (
 
 // control serves go-plugin's net/rpc protocol, so that this process is an ordinary plugin to an unchanged
 // go-plugin client: Ping, Quit and one plugin that invokes the function. It needs neither go-plugin nor
-// net/rpc, which would link net/http and html/template; the wire is yamux streams of gob values.
+// net/rpc, which would link net/http and html/template; the wire is yamux streams of gob values (gob.go).
 type control struct {
 	runtime *runtime
 	dir     string
@@ -182,34 +182,23 @@ func unknownMethod(method string, decode func(any) error) error {
 	return errors.New("rpc: can't find method " + method)
 }
 
-// rpcRequest and rpcResponse are net/rpc's headers; gob matches their fields by name.
-type rpcRequest struct {
-	ServiceMethod string
-	Seq           uint64
-}
-
-type rpcResponse struct {
-	ServiceMethod string
-	Seq           uint64
-	Error         string
-}
-
 // serveRPC answers the net/rpc calls on one stream, one after the other, until it ends.
 func serveRPC(stream io.ReadWriteCloser, method func(string, func(any) error) (any, error)) {
 	defer stream.Close()
-	decoder, encoder := gob.NewDecoder(stream), gob.NewEncoder(stream)
+	in, out := &gobReader{r: bufio.NewReader(stream)}, &gobWriter{w: stream}
 	for {
-		var request rpcRequest
-		if decoder.Decode(&request) != nil {
+		name, seq, err := in.request()
+		if err != nil {
 			return
 		}
-		reply, err := method(request.ServiceMethod, decoder.Decode)
-		response := rpcResponse{ServiceMethod: request.ServiceMethod, Seq: request.Seq}
+		reply, err := method(name, in.argument)
+		failure := ""
 		if err != nil {
-			response.Error = err.Error()
+			failure = err.Error()
 			reply = struct{}{} // A value must follow an error too; the client skips it.
 		}
-		if encoder.Encode(&response) != nil || encoder.Encode(reply) != nil {
+		out.response(name, seq, failure)
+		if out.reply(reply) != nil || out.flush() != nil {
 			return
 		}
 	}

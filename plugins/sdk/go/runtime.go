@@ -22,6 +22,8 @@ const (
 	agent       = "covey-sdk-go/1"
 	// maxPayload is more than any node sends; the node's own limit is what counts.
 	maxPayload = 1 << 30
+	// controlDelay keeps what go-plugin needs out of the way of a cold start.
+	controlDelay = 10 * time.Millisecond
 	// maxLanes is more than any node opens.
 	maxLanes = 64
 )
@@ -81,7 +83,9 @@ func (r *runtime) serve(o *options) error {
 		r.admit()
 	}
 	control := newControl(r)
-	go control.serve()
+	// The first call may be here already, and go-plugin is in no hurry.
+	listen := time.AfterFunc(controlDelay, control.serve)
+	defer listen.Stop()
 	defer control.close()
 	select {
 	case err := <-r.ended:
