@@ -67,8 +67,9 @@ func openCopy(dir string, store *state.Store, log zerolog.Logger) (*localCopy, s
 	position, err := c.loadSnapshot(store)
 	if err != nil {
 		log.Warn().Err(err).Msg("copy of the state is unreadable")
-		// Without its base the journal means nothing.
-		if err := os.Remove(c.path(copyJournalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Without its base the journal means nothing, and the next start must not take
+		// a new journal for one on that base.
+		if err := c.setAside(); err != nil {
 			return nil, 0, fmt.Errorf("open copy of the state: %w", err)
 		}
 	}
@@ -94,6 +95,19 @@ func (c *localCopy) path(name string) string { return filepath.Join(c.dir, name)
 func seekEnd(f *os.File) error {
 	_, err := f.Seek(0, io.SeekEnd)
 	return err
+}
+
+// setAside takes an unreadable copy out of the way; the snapshot stays for whoever
+// wants to know.
+func (c *localCopy) setAside() error {
+	err := os.Rename(c.path(copySnapshotFile), c.path(copySnapshotFile+".unreadable"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(c.path(copyJournalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // loadSnapshot restores the snapshot, if there is one.
