@@ -71,6 +71,35 @@ func TestNodeThatWasNeverThereIsDown(t *testing.T) {
 	}
 }
 
+func TestPokeEndsThePauseBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	var st states
+	a := n.start(t, "a", echo, func(c *Config) { c.OnState, c.BackoffMax = st.record, time.Hour })
+	if _, err := a.Call(t.Context(), "b", newCall("x")); !errors.Is(err, ErrUnreachable) {
+		t.Fatalf("got %v, want ErrUnreachable", err)
+	}
+	st.wait(t, "b:false")
+	for range 20 { // into pauses of half an hour and more
+		a.peers["b"].poked <- struct{}{}
+	}
+	b := n.start(t, "b", echo)
+	a.Poke("b")
+	st.wait(t, "b:true")
+	mustCall(t, a, "b")
+
+	// A node that calls needs no poke.
+	n.setCut(true)
+	st.wait(t, "b:false")
+	n.setCut(false)
+	waitFor(t, func() error {
+		r, err := b.Call(t.Context(), "a", newCall("x"))
+		r.Release()
+		return err
+	})
+	st.wait(t, "b:true")
+}
+
 // frozenConn stops delivering when told, like a peer that vanished.
 type frozenConn struct {
 	net.Conn

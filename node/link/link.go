@@ -138,6 +138,21 @@ func (l *Link) Up(node state.NodeID) bool {
 	return p != nil && p.pick() != nil
 }
 
+// Poke tells that a node is back, by whatever is known of it elsewhere: a broken
+// link to it is tried again now and not when its pause ends.
+func (l *Link) Poke(node state.NodeID) {
+	l.mu.RLock()
+	p := l.peers[node]
+	l.mu.RUnlock()
+	if p == nil {
+		return
+	}
+	select {
+	case p.poked <- struct{}{}:
+	default: // one is waiting
+	}
+}
+
 // Forget breaks the link to a node for good, because it was removed from the
 // cluster. A later call begins anew.
 func (l *Link) Forget(node state.NodeID) {
@@ -233,11 +248,16 @@ func (l *Link) accept(ctx context.Context) error {
 }
 
 // sleep waits, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUntil(ctx, d, nil) }
+
+// sleepUntil is sleep that early may end.
+func sleepUntil(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-early:
 		return true
 	case <-ctx.Done():
 		return false

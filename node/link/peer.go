@@ -26,6 +26,8 @@ type peer struct {
 	lastCall atomic.Int64 // Unix nanoseconds
 	// changed holds a note that a session's draining changed; one is enough.
 	changed chan struct{}
+	// poked ends a pause between attempts; one waits at most.
+	poked chan struct{}
 
 	mu sync.Mutex
 	// wanted says that a call came since the connections were last closed for idling.
@@ -53,7 +55,7 @@ const (
 func newPeer(l *Link, id state.NodeID) *peer {
 	p := &peer{
 		link: l, id: id, slots: make([]atomic.Pointer[conn], l.cfg.Conns),
-		changed: make(chan struct{}, 1), signal: make(chan struct{}),
+		changed: make(chan struct{}, 1), poked: make(chan struct{}, 1), signal: make(chan struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(l.ctx)
 	p.lanes = p.newLanes()
@@ -89,18 +91,21 @@ func (p *peer) pick() *conn {
 // for a broken one to be made again.
 func (p *peer) session(ctx context.Context) (*conn, error) {
 	p.lastCall.Store(time.Now().UnixNano())
+	if c := p.pick(); c != nil {
+		return c, nil
+	}
 	for {
-		if c := p.pick(); c != nil {
-			return c, nil
-		}
 		p.mu.Lock()
-		signal, broken := p.signal, p.broken
 		if !p.wanted {
 			p.wanted = true
 			p.signalLocked()
-			signal = p.signal
 		}
+		signal, broken := p.signal, p.broken
 		p.mu.Unlock()
+		// The signal is taken first: what changes after this look closes it.
+		if c := p.pick(); c != nil {
+			return c, nil
+		}
 		if broken != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, broken)
 		}
@@ -138,7 +143,7 @@ func (p *peer) keep(slot int) {
 		c, err := p.connect()
 		if err != nil {
 			p.failed(slot, err)
-			if !sleep(p.ctx, p.backoff(attempt)) {
+			if !sleepUntil(p.ctx, p.backoff(attempt), p.poked) {
 				return
 			}
 			attempt++
@@ -151,7 +156,7 @@ func (p *peer) keep(slot int) {
 		if attempt++; time.Since(began) > p.link.cfg.BackoffMax {
 			attempt = 0
 		}
-		if attempt > 1 && !sleep(p.ctx, p.backoff(attempt)) {
+		if attempt > 1 && !sleepUntil(p.ctx, p.backoff(attempt), p.poked) {
 			return
 		}
 	}
@@ -183,6 +188,10 @@ func (p *peer) await(slot int) bool {
 }
 
 func (p *peer) attach(slot int, c *conn) {
+	select {
+	case <-p.poked: // it has come true, and must not cut a later pause short
+	default:
+	}
 	p.mu.Lock()
 	p.slots[slot].Store(c)
 	p.broken = nil

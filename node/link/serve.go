@@ -46,6 +46,7 @@ func (l *Link) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer l.leave(session)
+	l.Poke(from) // who calls is there
 	if err := l.greet(session); err != nil {
 		_ = session.Close()
 	}
