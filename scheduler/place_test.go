@@ -396,3 +396,44 @@ func TestSpreadFollowsRateTimesDuration(t *testing.T) {
 		t.Errorf("spread is %d, want 100×1.25/10", got)
 	}
 }
+
+// TestBurstFillsEveryPlace sends more calls than a version's shares take through
+// one node. Exactly the shares are used: nothing is refused while a node with
+// room was not asked.
+func TestBurstFillsEveryPlace(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		s := newTest(t, 3)
+		v := version("burst", 8)
+		a := assign(v, 0, 1, 2)
+		room, total := make([]int, 3), 0
+		for i := range room {
+			room[i] = rapid.IntRange(0, 30).Draw(r, "room")
+			total += room[i]
+		}
+		accepted := 0
+		for range total + 50 {
+			q := Query{Version: v, Assignment: a, Local: Load{Full: room[0] == 0}, Now: start}
+			for {
+				d, err := s.Place(&q)
+				if err != nil {
+					break
+				}
+				s.Sent(d) // stays open when it is accepted
+				i := slices.IndexFunc(a.Places, func(p state.Place) bool { return p.Node == d.Node })
+				if room[i] > 0 {
+					room[i]--
+					accepted++
+					break
+				}
+				s.Done(d, Outcome{Refused: true, Load: &Load{Full: true}}, start)
+				if q.Exclude = append(q.Exclude, d.Node); !d.Local {
+					q.Hops++
+				}
+			}
+		}
+		if accepted != total {
+			r.Fatalf("%d of %d places were used, left: %v", accepted, total, room)
+		}
+	})
+}
