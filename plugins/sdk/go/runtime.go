@@ -89,8 +89,11 @@ func (r *runtime) serve(o *options) error {
 	defer control.close()
 	select {
 	case err := <-r.ended:
-		// The node is gone, and nobody waits for what still runs.
-		return err
+		// The node is gone or wants no more of us, and nobody waits for what still runs.
+		if errors.Is(err, frame.ErrProtocol) {
+			return err
+		}
+		return nil
 	case <-r.quit:
 		r.flush()
 		return nil
