@@ -170,7 +170,10 @@ func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
 		return s.lost(ErrTimeout)
 	case ctx.Err() != nil:
 		s.abandon(err)
-		return fmt.Errorf("call %s: %w", p.key, err)
+		if !started {
+			return fmt.Errorf("call %s: %w: %w", p.key, ctx.Err(), plugins.ErrNotStarted)
+		}
+		return fmt.Errorf("call %s: %w", p.key, ctx.Err())
 	case s.limit == nil || s.limit.fired.Load():
 		return s.lost(ErrTimeout)
 	}

@@ -380,3 +380,33 @@ func TestProcessWithoutItsConnectionIsEnded(t *testing.T) {
 		}
 	})
 }
+
+// stuck blocks until its context ends, as a stream of a function that is idle.
+type stuck struct{ ctx context.Context }
+
+func (s stuck) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
+}
+
+func TestCancellationEndsAStreamAndKeepsTheInstance(t *testing.T) {
+	var settled chan struct{}
+	onFakes(t, func(_ *Config, l *fakeLauncher) { settled = make(chan struct{}) }, func(t *testing.T, r *rig) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r.l.handler = streaming(stuck{ctx}, settled)
+		resp, err := r.Invoke(ctx, testSpec(), request("r"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Release()
+		time.AfterFunc(time.Second, cancel)
+		if _, err := io.ReadAll(resp.Stream); !errors.Is(err, context.Canceled) {
+			t.Errorf("the reader got %v", err)
+		}
+		close(settled)
+		synctest.Wait()
+		if l := r.Load(testSpec().Key); l.Free != 1 || l.InFlight != 0 {
+			t.Errorf("load afterwards is %+v", l)
+		}
+	})
+}

@@ -42,7 +42,7 @@ func (st *stream) Close() error {
 	}
 	err := st.inner.Close()
 	st.err = io.ErrClosedPipe
-	st.s.abandon(closedStream{inner: st.inner})
+	st.s.abandon(leftStream{error: io.ErrClosedPipe, inner: st.inner})
 	st.account(context.Canceled)
 	return err
 }
@@ -53,7 +53,7 @@ func (st *stream) finish(err error) {
 	_ = st.inner.Close() // it has told its end already
 	switch {
 	case !errors.Is(err, io.EOF):
-		st.err = s.fail(st.ctx, err, took)
+		st.err = s.fail(st.ctx, leftStream{error: err, inner: st.inner}, took)
 	case s.disarm():
 		s.in.p.release(s, time.Now(), max(took, 1))
 		st.err = io.EOF
@@ -75,18 +75,22 @@ func (st *stream) account(err error) {
 	st.s.in.p.e.count(st.s.in.p, &st.usage, took, err)
 }
 
-// closedStream is the cancellation of a call by closing its stream.
-type closedStream struct{ inner io.ReadCloser }
+// leftStream is the error of a stream that ended before its end, with the means
+// to learn when the function is done with it.
+type leftStream struct {
+	error
+	inner io.ReadCloser
+}
 
-func (closedStream) Error() string { return "stream was closed before its end" }
+func (l leftStream) Unwrap() error { return l.error }
 
 // Settled is closed when the function is done with the call, if the data plane
 // can tell.
-func (c closedStream) Settled() <-chan struct{} {
-	if s, ok := c.inner.(interface{ Settled() <-chan struct{} }); ok {
+func (l leftStream) Settled() <-chan struct{} {
+	if s, ok := l.inner.(interface{ Settled() <-chan struct{} }); ok {
 		return s.Settled()
 	}
 	return nil
 }
 
-var _ settler = closedStream{}
+var _ settler = leftStream{}
