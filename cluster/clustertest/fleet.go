@@ -30,6 +30,8 @@ type Fleet struct {
 	tune func(*cluster.Config)
 	net  *network
 	log  zerolog.Logger
+	// onOpen is called with each cluster between Open and Run.
+	onOpen func(*cluster.Cluster)
 	// fixed keeps each node's ports over restarts.
 	fixed bool
 
@@ -46,6 +48,10 @@ func Tune(f func(*cluster.Config)) Option { return func(fl *Fleet) { fl.tune = f
 // FixedPorts makes every node keep the ports of its first start. Without it each
 // start binds new ones.
 func FixedPorts() Option { return func(fl *Fleet) { fl.fixed = true } }
+
+// OnOpen lets f register services and leader work with each node that is started
+// from then on, between Open and Run.
+func (f *Fleet) OnOpen(do func(*cluster.Cluster)) { f.onOpen = do }
 
 // New returns a fleet without nodes.
 func New(t testing.TB, options ...Option) *Fleet {

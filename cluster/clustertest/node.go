@@ -78,6 +78,9 @@ func (n *Node) TryStart() error {
 	if err != nil {
 		return err
 	}
+	if n.fleet.onOpen != nil {
+		n.fleet.onOpen(c)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())

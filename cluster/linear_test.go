@@ -1,0 +1,144 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/covey-dev/covey/cluster"
+	"github.com/covey-dev/covey/cluster/clustertest"
+)
+
+// registerOp is one operation on the register that the histories are about.
+type registerOp struct {
+	write bool
+	value uint32
+}
+
+// register is the model: a read returns the value of the last write.
+func register() porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return uint32(0) },
+		Step: func(st, in, out any) (bool, any) {
+			op := in.(registerOp)
+			if op.write {
+				return true, op.value
+			}
+			return out.(uint32) == st.(uint32), st
+		},
+	}
+}
+
+// history collects operations by many clients.
+type history struct {
+	start time.Time
+	mu    sync.Mutex
+	ops   []porcupine.Operation
+}
+
+func (h *history) add(client int, op registerOp, call time.Time, out uint32, returned bool) {
+	end := int64(1 << 62) // A write of unknown outcome may take effect at any time.
+	if returned {
+		end = time.Since(h.start).Nanoseconds()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{
+		ClientId: client, Input: op, Call: call.Sub(h.start).Nanoseconds(), Output: out, Return: end,
+	})
+}
+
+// TestR3ReadsAreLinearizable: clients write and read through all nodes while
+// leaders are cut off; no consistent read is ever older than what was acknowledged
+// before it.
+func TestR3ReadsAreLinearizable(t *testing.T) {
+	t.Parallel()
+	fleet := clustertest.Start(t, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := &history{start: time.Now()}
+	var next atomic.Uint32
+	var clients sync.WaitGroup
+	for client := range 6 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				n := fleet.Nodes()[rand.IntN(3)]
+				if client%2 == 0 {
+					h.write(t, ctx, client, n, next.Add(1))
+				} else {
+					h.read(t, ctx, client, n)
+				}
+			}
+		})
+	}
+	for range clustertest.Times(2, 30) {
+		if !pause(ctx, 300*time.Millisecond) {
+			break
+		}
+		leader := fleet.Leader()
+		fleet.Isolate(leader)
+		pause(ctx, 1500*time.Millisecond)
+		fleet.Heal(leader)
+	}
+	pause(ctx, 500*time.Millisecond)
+	cancel()
+	clients.Wait()
+	reads, writes := 0, 0
+	for _, op := range h.ops {
+		if op.Input.(registerOp).write {
+			writes++
+		} else {
+			reads++
+		}
+	}
+	if reads < 20 || writes < 20 {
+		t.Errorf("history of %d reads and %d writes shows nothing", reads, writes)
+	}
+	if !porcupine.CheckOperations(register(), h.ops) {
+		t.Errorf("history of %d operations is not linearizable", len(h.ops))
+	}
+}
+
+func (h *history) write(t *testing.T, ctx context.Context, client int, n *clustertest.Node, value uint32) {
+	op, call := registerOp{write: true, value: value}, time.Now()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	switch err := clustertest.PutLimits(ctx, n, "register", value); {
+	case err == nil:
+		h.add(client, op, call, 0, true)
+	case errors.Is(err, cluster.ErrOutcomeUnknown), ctx.Err() != nil && !errors.Is(err, cluster.ErrNoLeader):
+		h.add(client, op, call, 0, false)
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrOverloaded):
+	default:
+		t.Errorf("write: %v", err)
+	}
+}
+
+func (h *history) read(t *testing.T, ctx context.Context, client int, n *clustertest.Node) {
+	call := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	view, err := n.Cluster().Consistent(ctx)
+	switch {
+	case err == nil:
+		h.add(client, registerOp{}, call, clustertest.LimitOf(view, "register"), true)
+	case ctx.Err() == nil && !errors.Is(err, cluster.ErrNoLeader):
+		t.Errorf("read: %v", err)
+	}
+}
+
+// pause lets time pass for the fault; false means that ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
