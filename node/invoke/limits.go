@@ -1,0 +1,57 @@
+package invoke
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"github.com/covey-dev/covey/cluster/state"
+)
+
+// limits enforces what an app may do on this node: calls per second and calls at
+// once. Most apps have neither, which costs one comparison.
+type limits struct {
+	apps sync.Map // state.AppName → *appLimits
+}
+
+type appLimits struct {
+	app     *state.App // whose limits these are; a new one means new limits
+	rate    *rate.Limiter
+	running atomic.Int64
+}
+
+func nothing() {}
+
+// enter takes a place for one call; the function it returns gives it back.
+func (l *limits) enter(app *state.App, function string) (func(), error) {
+	if app == nil || app.Limits == nil || (app.Limits.GetInvocationsPerSecond() == 0 && app.Limits.GetConcurrency() == 0) {
+		return nothing, nil
+	}
+	a := l.of(app)
+	if a.rate != nil && !a.rate.Allow() {
+		return nil, &BusyError{Function: function, Reason: "the app's rate limit on this node is reached", RetryAfter: retryAfter}
+	}
+	if most := int64(app.Limits.GetConcurrency()); most > 0 && a.running.Add(1) > most {
+		a.running.Add(-1)
+		return nil, &BusyError{Function: function, Reason: "the app's concurrency limit on this node is reached", RetryAfter: retryAfter}
+	} else if most == 0 {
+		return nothing, nil
+	}
+	return func() { a.running.Add(-1) }, nil
+}
+
+// of returns the counters of an app, made anew when its limits have changed.
+func (l *limits) of(app *state.App) *appLimits {
+	if found, ok := l.apps.Load(app.Name); ok {
+		if a := found.(*appLimits); a.app.Limits == app.Limits {
+			return a
+		}
+	}
+	a := &appLimits{app: app}
+	if per := app.Limits.GetInvocationsPerSecond(); per > 0 {
+		a.rate = rate.NewLimiter(rate.Limit(per), int(max(app.Limits.GetBurst(), per)))
+	}
+	l.apps.Store(app.Name, a)
+	return a
+}
