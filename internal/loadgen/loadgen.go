@@ -150,3 +150,39 @@ func selfCPU() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// Measure runs call from so many goroutines, one after the other in each, for
+// the given time. It is Run for calls that are not HTTP.
+func Measure(ctx context.Context, callers int, duration time.Duration, call func() error) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, duration)
+	defer cancel()
+	each := make([]Result, callers)
+	took := make([][]time.Duration, callers)
+	cpu, start := selfCPU(), time.Now()
+	deadline := start.Add(duration)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for now := time.Now(); ctx.Err() == nil && now.Before(deadline); now = time.Now() {
+				if err := call(); err != nil {
+					each[i].Errors++
+					each[i].FirstError = err
+					continue
+				}
+				took[i] = append(took[i], time.Since(now))
+			}
+		})
+	}
+	wg.Wait()
+	r := Result{Elapsed: time.Since(start), CPU: selfCPU() - cpu}
+	for i := range each {
+		r.Errors += each[i].Errors
+		if r.FirstError == nil {
+			r.FirstError = each[i].FirstError
+		}
+	}
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	r.Calls, r.P50, r.P99 = len(all), Percentile(all, 0.50), Percentile(all, 0.99)
+	return r, nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/covey-dev/covey/cluster"
+	"github.com/covey-dev/covey/node/client/wire"
+)
+
+// leaderKills measures how long after kill -9 of the leader's node the control
+// plane takes a write again.
+func (b *bench) leaderKills(ctx context.Context) error {
+	var took []float64
+	for i := range b.plan.kills {
+		if err := b.cluster.settled(ctx); err != nil {
+			return err
+		}
+		leader, err := b.leader(ctx)
+		if err != nil {
+			return err
+		}
+		begun := time.Now()
+		leader.kill()
+		err = await(ctx, 30*time.Second, func() error {
+			short, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			_, err := b.cluster.client.PutAlias(short, "default", "echo", fmt.Sprintf("kill-%d", i), wire.AliasChange{Version: 1}, 0)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("no write after the leader was killed: %w", err)
+		}
+		took = append(took, time.Since(begun).Seconds())
+		if err := b.cluster.start(ctx, leader); err != nil {
+			return err
+		}
+	}
+	b.report.add(row{
+		Name: "leader_kill", Unit: "s", Value: median(took), p50: 1000 * median(took), p99: 1000 * quantile(took, 1),
+		spread: [2]float64{quantile(took, 0), quantile(took, 1)}, note: fmt.Sprintf("%d kills, p99 is the worst", len(took)),
+	})
+	return b.cluster.settled(ctx)
+}
+
+// leader returns the member that leads.
+func (b *bench) leader(ctx context.Context) (*member, error) {
+	list, err := b.cluster.client.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		for _, m := range b.cluster.members {
+			if n.Leader && n.Name == m.name {
+				return m, nil
+			}
+		}
+	}
+	return nil, errors.New("no node leads")
+}
+
+// observerCost measures what many observers cost the leader.
+func (b *bench) observerCost(ctx context.Context) error {
+	leader, err := b.leader(ctx)
+	if err != nil {
+		return err
+	}
+	idle, err := b.share(ctx, leader)
+	if err != nil {
+		return err
+	}
+	token, err := b.cluster.client.CreateJoinToken(ctx, wire.JoinTokenRequest{})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(os.Args[0], "observers", "-n", fmt.Sprint(b.plan.observers), "-dir", filepath.Join(b.dir, "observers"), "-join", token.Token)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	p, err := start(cmd)
+	if err != nil {
+		return err
+	}
+	defer p.end()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		return fmt.Errorf("observers said %q: %w", line, err)
+	}
+	// Joining is work for everybody; what is measured is the state after it.
+	<-time.After(b.plan.idleWindow / 2)
+	with, err := b.share(ctx, leader)
+	if err != nil {
+		return err
+	}
+	b.report.add(row{
+		Name: "observers", Callers: b.plan.observers, Unit: "% of a core", Value: with - idle,
+		note: fmt.Sprintf("leader: %s %% with them, %s %% without", number(with), number(idle)),
+	})
+	return nil
+}
+
+// share is how much of a core a node uses while nothing is asked of it.
+func (b *bench) share(_ context.Context, m *member) (float64, error) {
+	before := treeCPU(m.pid())
+	<-time.After(b.plan.idleWindow)
+	return 100 * (treeCPU(m.pid()) - before).Seconds() / b.plan.idleWindow.Seconds(), nil
+}
+
+// runObservers runs many members of the cluster in this process, without
+// executors: what a leader sees of a node that only follows.
+func runObservers(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("observers", flag.ContinueOnError)
+	n := flags.Int("n", 1, "how many")
+	dir := flags.String("dir", "", "where their data goes")
+	token := flags.String("join", "", "join token")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	var members []*cluster.Cluster
+	for i := range *n {
+		cfg := cluster.DefaultConfig()
+		cfg.DataDir, cfg.Name = filepath.Join(*dir, fmt.Sprint(i)), fmt.Sprintf("observer-%d", i)
+		cfg.Peer = cluster.Endpoint{Bind: "127.0.0.1:0", Advertise: "127.0.0.1"}
+		cfg.Gossip = cluster.Endpoint{Bind: "127.0.0.1:0", Advertise: "127.0.0.1"}
+		cfg.APIAdvertise = "127.0.0.1:1"
+		cfg.Info = cluster.NodeInfo{OS: "none", Arch: "none", CPUs: 1, MemoryBytes: 1 << 30}
+		cfg.Logger, cfg.Registerer = zerolog.Nop(), prometheus.NewRegistry()
+		cfg.Exit = func(error) {}
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return err
+		}
+		if err := cluster.Join(ctx, cfg, *token); err != nil {
+			return err
+		}
+		c, err := cluster.Open(cfg)
+		if err != nil {
+			return err
+		}
+		members = append(members, c)
+		group.Go(func() error { return errors.Join(c.Run(ctx), c.Close()) })
+	}
+	for _, c := range members {
+		select {
+		case <-c.Ready():
+		case <-ctx.Done():
+			return group.Wait()
+		}
+	}
+	fmt.Println("ready")
+	return group.Wait()
+}
