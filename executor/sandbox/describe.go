@@ -26,6 +26,10 @@ type Description struct {
 // Level returns the level of every instance on this machine.
 func (s *Sandbox) Level() Level { return s.about.Level }
 
+// LimitsMemory tells whether the kernel enforces Spec.Memory. Where it does not,
+// watch Process.Memory.
+func (s *Sandbox) LimitsMemory() bool { return s.tree.version != 0 }
+
 // Describe returns what this machine offers. The caller may keep it.
 func (s *Sandbox) Describe() Description {
 	d := s.about

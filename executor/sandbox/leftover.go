@@ -22,6 +22,8 @@ import (
 const (
 	stageFile = ".stage" // the program of stage.go
 	rootDir   = ".root"  // an empty directory to build roots on
+	noteFile  = ".note"  // a copy of leftoverFile
+	lockFile  = ".lock"  // locked while the daemon lives
 )
 
 // leftoverFile, in the data directory, says what a daemon that was killed could
@@ -72,7 +74,7 @@ func (s *Sandbox) makeRunDir(stage []byte) error {
 	if temp != "" {
 		// Anybody may write there, so the name must not be known beforehand.
 		var err error
-		if dir, err = os.MkdirTemp(temp, "covey-run-"); err != nil {
+		if dir, err = os.MkdirTemp(temp, runPrefix); err != nil {
 			return err
 		}
 	}
@@ -83,7 +85,19 @@ func (s *Sandbox) makeRunDir(stage []byte) error {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
+	if err := s.lockRunDir(); err != nil {
+		return err
+	}
 	return writeProgram(filepath.Join(dir, stageFile), stage, 0o700)
+}
+
+// lockRunDir tells other daemons that this run directory is in use.
+func (s *Sandbox) lockRunDir() error {
+	err := os.WriteFile(filepath.Join(s.runDir, lockFile), nil, 0o600)
+	if err == nil {
+		s.lock, err = tryLock(s.runDir)
+	}
+	return err
 }
 
 func inMemory(path string) bool {
@@ -107,6 +121,10 @@ func (s *Sandbox) removeRunDir() {
 	if err := removeAll(s.runDir); err != nil {
 		s.log.Warn().Err(err).Msg("run directory not removed")
 	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+		s.lock = nil
+	}
 }
 
 // saveLeftovers notes what the next daemon has to undo if this one is killed.
@@ -122,11 +140,15 @@ func (s *Sandbox) saveLeftovers() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.cfg.DataDir, leftoverFile)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
+	for _, path := range []string{filepath.Join(s.runDir, noteFile), filepath.Join(s.cfg.DataDir, leftoverFile)} {
+		if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			return err
+		}
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 func (s *Sandbox) dropLeftovers() {
@@ -135,20 +157,73 @@ func (s *Sandbox) dropLeftovers() {
 
 // endLeftovers ends what a killed daemon of this data directory left running and
 // removes what it left lying about. A process in a pid namespace died with the
-// daemon, so usually there are only empty directories to remove.
-func (s *Sandbox) endLeftovers() {
-	text, err := os.ReadFile(filepath.Join(s.cfg.DataDir, leftoverFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	var left leftovers
-	if err == nil {
-		err = json.Unmarshal(text, &left)
-	}
-	if err != nil || !filepath.IsAbs(left.RunDir) {
+// daemon, so usually there are only empty directories to remove. It fails when
+// that daemon lives.
+func (s *Sandbox) endLeftovers() error {
+	left, err := readNote(filepath.Join(s.cfg.DataDir, leftoverFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		s.log.Warn().Err(err).Msg("note of an earlier daemon is unreadable")
-		return
+	default:
+		lock, err := waitLock(left.RunDir)
+		if err != nil {
+			return fmt.Errorf("data directory %s is in use: %w", s.cfg.DataDir, err)
+		}
+		s.undo(left)
+		_ = lock.Close()
 	}
+	s.endOrphans(sharedMemory)
+	s.endOrphans(os.TempDir())
+	return nil
+}
+
+// waitLock takes the lock of a run directory. A child that was forked just before
+// its daemon was killed holds the lock until it executes the stage. A directory
+// that is gone needs no lock; nil is closed as well as any file.
+func waitLock(runDir string) (*os.File, error) {
+	deadline := time.Now().Add(2 * time.Second)
+	for {
+		lock, err := tryLock(runDir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, err
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// tryLock takes the lock of a run directory if nobody has it.
+func tryLock(runDir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(runDir, lockFile), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(os.NewSyscallError("flock", err), lock.Close())
+	}
+	return lock, nil
+}
+
+func readNote(path string) (leftovers, error) {
+	var left leftovers
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return left, err
+	}
+	if err := json.Unmarshal(text, &left); err != nil {
+		return left, err
+	}
+	if !filepath.IsAbs(left.RunDir) {
+		return left, fmt.Errorf("run directory %q is not absolute", left.RunDir)
+	}
+	return left, nil
+}
+
+// undo does what the daemon that left would have done in Close.
+func (s *Sandbox) undo(left leftovers) {
 	ended := false
 	for _, dir := range left.Cgroups {
 		ended = removeCgroups(dir) || ended
@@ -161,6 +236,32 @@ func (s *Sandbox) endLeftovers() {
 	}
 	if ended {
 		s.log.Warn().Msg("ended instances of an earlier daemon")
+	}
+}
+
+// runPrefix begins the name of a run directory outside of the data directory.
+const runPrefix = "covey-run-"
+
+// endOrphans undoes what daemons left that died and whose data directories are
+// gone or not started again. It takes those of its own user alone, and only once
+// nobody holds their lock. What may still run is left to its own next daemon,
+// which knows its marks.
+func (s *Sandbox) endOrphans(parent string) {
+	dirs, _ := filepath.Glob(filepath.Join(parent, runPrefix+"*"))
+	for _, dir := range dirs {
+		var st unix.Stat_t
+		if unix.Lstat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+			continue
+		}
+		lock, err := tryLock(dir)
+		if err != nil {
+			continue // in use, or being made
+		}
+		left, err := readNote(filepath.Join(dir, noteFile))
+		if err == nil && !left.Loose && left.RunDir == dir {
+			s.undo(left)
+		}
+		_ = lock.Close()
 	}
 }
 

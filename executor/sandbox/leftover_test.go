@@ -5,11 +5,14 @@ package sandbox
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -44,6 +47,48 @@ func TestUnreadableNoteIsReportedAndHarmless(t *testing.T) {
 		}
 		if !strings.Contains(log.String(), "unreadable") {
 			t.Errorf("%s: log says %s", name, log.String())
+		}
+	}
+}
+
+// TestOrphansOfDeadDaemonsAreRemoved wipes the data directory of a killed daemon,
+// so that only another one can clean up, and kills a second that is spared because
+// its user lives.
+func TestOrphansOfDeadDaemonsAreRemoved(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	start := func(kind string) (*exec.Cmd, string, string) {
+		dataDir := filepath.Join(t.TempDir(), "data")
+		cmd, out := startDaemon(t, "daemon", dataDir, 0, "orphan-"+kind+strconv.Itoa(os.Getpid()))
+		line, err := out.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "ready") {
+			t.Fatalf("daemon says %q, %v", line, err)
+		}
+		note, err := readNote(filepath.Join(dataDir, leftoverFile))
+		if err != nil || len(note.Cgroups) == 0 {
+			t.Fatalf("note %+v, %v", note, err)
+		}
+		return cmd, note.RunDir, note.Cgroups[0]
+	}
+	dead, deadRun, deadCgroup := start("dead")
+	_, livingRun, livingCgroup := start("living")
+	if err := dead.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = dead.Wait()
+	// The last children may hold the lock for a moment.
+	eventually(t, 2*time.Second, func() error {
+		newSandbox(t)
+		for _, path := range []string{deadRun, deadCgroup} {
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("%s is left: %w", path, err)
+			}
+		}
+		return nil
+	})
+	for _, path := range []string{livingRun, livingCgroup} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("of a living daemon: %v", err)
 		}
 	}
 }

@@ -22,6 +22,7 @@ type Sandbox struct {
 	log    zerolog.Logger
 	id     string // names the data directory where a path cannot
 	runDir string
+	lock   *os.File // of runDir
 	mode   mode
 	tree   cgroupTree
 	layout rootLayout
@@ -62,7 +63,9 @@ func newWith(cfg Config, modes []mode) (*Sandbox, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, err
 	}
-	s.endLeftovers()
+	if err := s.endLeftovers(); err != nil {
+		return nil, err
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err

@@ -329,6 +329,20 @@ func TestLifeCycle(t *testing.T) {
 	startChild(t, beside, "exit3").wait(t)
 }
 
+func TestOneSandboxPerDataDirectory(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t)
+	c := startChild(t, s, "sleep")
+	if second, err := New(s.cfg); err == nil {
+		t.Errorf("a second sandbox of one data directory: %v", second.Close())
+	}
+	select {
+	case <-c.Done():
+		t.Error("the attempt ended an instance of the first")
+	default:
+	}
+}
+
 func TestUserIDsRunOut(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

@@ -38,6 +38,9 @@ func New(Config) (*Sandbox, error) {
 // Level returns LevelNone.
 func (*Sandbox) Level() Level { return LevelNone }
 
+// LimitsMemory returns false.
+func (*Sandbox) LimitsMemory() bool { return false }
+
 // Describe returns nothing.
 func (*Sandbox) Describe() Description { return Description{} }
 
