@@ -71,6 +71,7 @@ func (t *estimates) probe(tag int32) *estimate {
 	}
 }
 
+// grow doubles the table, which invalidates what get and add returned.
 func (t *estimates) grow() {
 	old := t.slots
 	t.slots = make([]estimate, max(4, 2*len(old)))

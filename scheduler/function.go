@@ -155,6 +155,7 @@ func (f *function) demandLocked() float64 {
 	return max(rate*f.tookLocked()/1e9, float64(f.sent))
 }
 
+// tookLocked is the mean run time in nanoseconds, a guess before the first call.
 func (f *function) tookLocked() float64 {
 	if f.took == 0 {
 		return float64(unknownTook)
@@ -162,6 +163,7 @@ func (f *function) tookLocked() float64 {
 	return f.took
 }
 
+// coldLocked is the mean cost of a start in nanoseconds, likewise.
 func (f *function) coldLocked() float64 {
 	if f.cold == 0 {
 		return float64(unknownCold)

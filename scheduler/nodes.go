@@ -57,6 +57,7 @@ type registry struct {
 	nodes []*node
 }
 
+// lookup returns the node with that id, or nil.
 func (r *registry) lookup(id state.NodeID) *node {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -79,6 +80,8 @@ func (r *registry) intern(id state.NodeID) *node {
 	return n
 }
 
+// snapshot returns the nodes by index. The capacity is cut so that an append by
+// intern never shows in it.
 func (r *registry) snapshot() []*node {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -127,6 +130,8 @@ func sameMember(a, b *state.Member) bool {
 	return a.OS == b.OS && a.Arch == b.Arch && a.CPUs == b.CPUs && a.SandboxLevel == b.SandboxLevel
 }
 
+// newTable builds ring and members for the nodes given. Indexes that exist but are
+// not among them stay without a member.
 func (s *Scheduler) newTable(nodes []Node) *table {
 	all := s.registry.snapshot()
 	t := &table{nodes: all, members: make([]*state.Member, len(all)), cpus: make([]uint16, len(all)), classes: map[string]bits{}}

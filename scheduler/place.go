@@ -104,6 +104,7 @@ type placement struct {
 	spread int
 }
 
+// decide goes through the steps of the package comment in order.
 func (p *placement) decide() (Decision, error) {
 	self := p.s.self
 	here := p.f.may.has(self.index) && self.usable.Load() && !slices.Contains(p.q.Exclude, self.id)

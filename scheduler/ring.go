@@ -37,6 +37,8 @@ func newRing(nodes []*node) ring {
 	return r
 }
 
+// pointHash must be the same on all nodes and in all releases: it says where
+// versions live.
 func pointHash(id state.NodeID, i int) uint64 {
 	b := make([]byte, 0, 64)
 	b = append(b, id...)

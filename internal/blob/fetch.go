@@ -48,6 +48,8 @@ func (s *Store) others(d Digest) []string {
 	return ring
 }
 
+// fetchFrom pulls from all nodes together, and after wrong bytes from each alone:
+// together they cannot tell which of them lied.
 func (s *Store) fetchFrom(ctx context.Context, d Digest, nodes []string) error {
 	err := s.pull(ctx, d, nodes)
 	if !errors.Is(err, ErrMismatch) {
@@ -142,12 +144,14 @@ func (p *pulling) from(ctx context.Context, node string) (done bool, err error) 
 	}
 }
 
+// discard throws away what a pull that did not end well has built.
 func (p *pulling) discard() {
 	if p.stage != nil {
 		p.stage.discard()
 	}
 }
 
+// getChunk bounds one question to a node, which may hang without closing anything.
 func (s *Store) getChunk(ctx context.Context, node string, d Digest, offset int64, buf []byte) (int, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ChunkTimeout)
 	defer cancel()
@@ -184,6 +188,7 @@ func (s *Store) holders(ctx context.Context, d Digest, nodes []string) []string 
 	return found
 }
 
+// asksOne counts every failure as no: the search only loses one source by it.
 func (s *Store) asksOne(ctx context.Context, node string, d Digest) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ChunkTimeout)
 	defer cancel()

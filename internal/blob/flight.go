@@ -14,6 +14,7 @@ const (
 	flightFetch
 )
 
+// flightKey names a load.
 type flightKey struct {
 	digest Digest
 	kind   flightKind
@@ -31,6 +32,8 @@ type flights struct {
 	closed bool
 }
 
+// flight is one load under way. Its goroutine ends when load returns, which it
+// does soon after cancel.
 type flight struct {
 	done    chan struct{}
 	err     error // written before done is closed
@@ -82,6 +85,9 @@ func (g *flights) do(ctx context.Context, key flightKey, load func(context.Conte
 	return ctx.Err()
 }
 
+// startLocked begins a load on a goroutine that close waits for. The load is
+// taken off the table before its waiters wake, so that none of them joins it
+// again.
 func (g *flights) startLocked(key flightKey, load func(context.Context) error) *flight {
 	ctx, cancel := context.WithCancel(g.base)
 	fl := &flight{done: make(chan struct{}), cancel: cancel}
@@ -97,6 +103,7 @@ func (g *flights) startLocked(key flightKey, load func(context.Context) error) *
 	return fl
 }
 
+// removeLocked takes fl off the table unless another load has its place by now.
 func (g *flights) removeLocked(key flightKey, fl *flight) {
 	if g.active[key] == fl {
 		delete(g.active, key)

@@ -68,6 +68,8 @@ type fileID struct {
 	mtime, ctime syscall.Timespec
 }
 
+// identify reads the inode of an open file, so that it speaks of the file that
+// was verified and not of the path.
 func identify(f *os.File) (fileID, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -27,6 +27,7 @@ func (s *Store) openLocal(ctx context.Context, d Digest) (*os.File, error) {
 	return s.open(ctx, d, flightVerify, s.verify)
 }
 
+// open uses the handle that is kept, after load has made one.
 func (s *Store) open(ctx context.Context, d Digest, kind flightKind, load func(context.Context, Digest) error) (*os.File, error) {
 	// A handle may be dropped between its loading and our use of it, by the bounded
 	// cache or a collection; more than a few times in a row it is not chance.
@@ -138,6 +139,7 @@ func copyChecked(ctx context.Context, w io.Writer, r io.Reader) error {
 	}
 }
 
+// matches compares what was hashed with the name it should have.
 func matches(h hash.Hash, d Digest) error {
 	if got := Digest(h.Sum(nil)); got != d {
 		return fmt.Errorf("%w: content is %s", ErrMismatch, got)

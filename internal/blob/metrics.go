@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// metrics count what the store did. They work unregistered too.
 type metrics struct {
 	puts, sent, received, fetches    prometheus.Counter
 	repaired, collected, quarantined prometheus.Counter

@@ -89,6 +89,7 @@ func (p *placing) next() (node string, ok bool) {
 	return node, true
 }
 
+// done settles a candidate. A failed one makes room for the next.
 func (p *placing) done(node string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,6 +108,7 @@ func (s *Store) aliveFirst(ring []string) []string {
 	return order
 }
 
+// absence ranks a node: 0 is thought alive, 1 is not. This node always is.
 func (s *Store) absence(node string) int {
 	if node == s.cfg.Self || s.cfg.Alive(node) {
 		return 0
@@ -188,6 +190,7 @@ func (s *Store) send(ctx context.Context, node string, d Digest, size int64) err
 	return fmt.Errorf("send blob %s: receiver makes no progress", d)
 }
 
+// putChunk bounds one chunk's round trip.
 func (s *Store) putChunk(ctx context.Context, node string, c Chunk) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ChunkTimeout)
 	defer cancel()

@@ -76,6 +76,7 @@ func (s *Store) heal(ctx context.Context, d Digest) error {
 	return err
 }
 
+// present reports whether a file of that name is here, verified or not.
 func (s *Store) present(d Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,6 +102,7 @@ func (s *Store) noteSilence(now time.Time) {
 	s.mu.Unlock()
 }
 
+// silentSince returns since when a node has been away, if it is.
 func (s *Store) silentSince(node string) (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,6 +38,8 @@ func (rx *receive) abandon() {
 	rx.endLocked()
 }
 
+// endLocked throws the stage away. A chunk that comes later hears ErrBusy, and its
+// sender begins a new receive.
 func (rx *receive) endLocked() {
 	if rx.stage != nil {
 		rx.stage.discard()
@@ -116,6 +118,7 @@ func (s *Store) ServePut(ctx context.Context, c Chunk) (next int64, err error) {
 	return next, err
 }
 
+// checkChunk refuses what no honest sender sends, before it costs anything.
 func (s *Store) checkChunk(c Chunk) error {
 	switch n := int64(len(c.Data)); {
 	case n > ChunkMax, c.Size < 0, c.Offset < 0, c.Offset > c.Size, n > c.Size-c.Offset:
@@ -198,6 +201,8 @@ func (rx *receive) take(c Chunk) (next int64, err error) {
 	return rx.size, nil
 }
 
+// endReceive lets the next chunk of d begin anew. The comparison spares a receive
+// that has begun meanwhile.
 func (s *Store) endReceive(d Digest, rx *receive) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

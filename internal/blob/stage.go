@@ -49,6 +49,8 @@ func (s *Store) newStage(want int64) (*stage, error) {
 	return &stage{store: s, file: f, hash: sha256.New(), checked: want}, nil
 }
 
+// checkSpace keeps blobs from taking the last space. It is a courtesy to others on
+// the disk: between the look and the write it may go, and then ENOSPC says so.
 func (s *Store) checkSpace(want int64) error {
 	if s.cfg.FreeMin == 0 {
 		return nil

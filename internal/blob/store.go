@@ -187,6 +187,7 @@ func (s *Store) Len() (count int, bytes int64) {
 
 func (s *Store) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
+// path is where d lies. Two levels keep directories small.
 func (s *Store) path(d Digest) string {
 	name := d.hex()
 	return filepath.Join(s.cfg.Dir, objectsDir, name[:2], name)

@@ -49,6 +49,7 @@ func (p *peer) lane(ctx context.Context) (*frame.Session, error) {
 	return lanes.Get(ctx)
 }
 
+// putLane gives a lane back. Nil is fine: the call had none.
 func (p *peer) putLane(lane *frame.Session) {
 	if lane == nil {
 		return
@@ -112,6 +113,8 @@ func releaseReply(r *Reply) {
 // stream maps the errors of a streamed body.
 type stream struct{ inner io.ReadCloser }
 
+// Read maps how the other side ended the stream, or how the link did. Either way
+// the call has started.
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.inner.Read(b)
 	if err == nil || errors.Is(err, io.EOF) {
@@ -123,4 +126,5 @@ func (s *stream) Read(b []byte) (int, error) {
 	return n, transportError(err)
 }
 
+// Close cancels the call over there unless it has ended.
 func (s *stream) Close() error { return s.inner.Close() }

@@ -50,6 +50,8 @@ type conn struct {
 	ended    chan error // has room for the one value
 }
 
+// closed reports that the session has ended, before the goroutine that keeps it
+// has noticed.
 func (c *conn) closed() bool {
 	select {
 	case <-c.Done():

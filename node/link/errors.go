@@ -162,6 +162,8 @@ func encodeError(err error) verdict {
 	return verdict{failure: &frame.Failure{Kind: frame.KindPlatform, Type: failureCode(err), Message: err.Error()}}
 }
 
+// failureCode names a failure after which the outcome is unknown. One that came
+// from a third node keeps its name.
 func failureCode(err error) string {
 	if remote, ok := errors.AsType[*RemoteError](err); ok {
 		return remote.Code

@@ -111,6 +111,8 @@ func (l *Link) Call(ctx context.Context, node state.NodeID, call *Call) (*Reply,
 	return reply, nil
 }
 
+// call checks the limits of this side around the peer's call. A streamed reply
+// counts as in flight until it is released.
 func (l *Link) call(ctx context.Context, node state.NodeID, call *Call) (*Reply, error) {
 	if len(call.Body) > l.cfg.BodyMax {
 		return nil, fmt.Errorf("%w: %d bytes, %d allowed: %w", ErrTooLarge, len(call.Body), l.cfg.BodyMax, ErrNotStarted)
@@ -182,6 +184,7 @@ func (l *Link) Drain(on bool) {
 	}
 }
 
+// sendDraining uses DRAIN as plugins do, and READY for its taking back.
 func sendDraining(s *frame.Session, on bool) error {
 	if on {
 		return s.Send(frame.Drain, nil, nil)

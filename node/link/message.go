@@ -135,6 +135,8 @@ func (m *report) AppendTo(b []byte) []byte {
 	return b
 }
 
+// appendFields writes a fixed order; new fields go to the end. Without a load
+// zeros keep the place, because an order that varies is one that breaks.
 func (m *report) appendFields(b []byte) []byte {
 	r := m.reply
 	var flags uint64
@@ -192,6 +194,7 @@ func (m *report) parse(head []byte) error {
 	return m.reply.Parse(head[width+int(n):])
 }
 
+// parseFields reads that order. What an older node did not send reads as zero.
 func (m *report) parseFields(d *frame.Decoder) {
 	r := m.reply
 	flags := d.Uint()
@@ -220,4 +223,5 @@ func (m *report) parseFields(d *frame.Decoder) {
 // count reads a number that fits every int.
 func count(d *frame.Decoder) int { return int(min(d.Uint(), 1<<31-1)) }
 
+// size reads a number that fits an int64.
 func size(d *frame.Decoder) int64 { return int64(min(d.Uint(), 1<<63-1)) }

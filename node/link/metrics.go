@@ -8,6 +8,8 @@ import (
 	"github.com/covey-dev/covey/plugins"
 )
 
+// metrics holds one counter per outcome, resolved once: a label look-up per call
+// would cost more than the counting.
 type metrics struct {
 	ok, function, notStarted, unknown prometheus.Counter
 	served, broken                    prometheus.Counter
@@ -62,6 +64,8 @@ func (l *Link) sum(value func(*peer) float64) (total float64) {
 	return total
 }
 
+// outcome sorts a call by what its caller may do next. A function's own error is
+// an answer, not a failure of the link.
 func (m *metrics) outcome(err error) {
 	if err == nil {
 		m.ok.Inc()

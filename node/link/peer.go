@@ -44,6 +44,7 @@ type peer struct {
 	reported  linkState
 }
 
+// linkState is what the owner was last told.
 type linkState uint8
 
 const (
@@ -122,6 +123,7 @@ func (p *peer) session(ctx context.Context) (*conn, error) {
 	}
 }
 
+// anyDraining reports that there are connections, only none for new calls.
 func (p *peer) anyDraining() bool {
 	for i := range p.slots {
 		if c := p.slots[i].Load(); c != nil && c.draining.Load() {
@@ -131,6 +133,8 @@ func (p *peer) anyDraining() bool {
 	return false
 }
 
+// signalLocked wakes everybody who waits for a change. Waiters take the channel
+// before they look, so that no change falls in between.
 func (p *peer) signalLocked() {
 	close(p.signal)
 	p.signal = make(chan struct{})
@@ -187,6 +191,7 @@ func (p *peer) await(slot int) bool {
 	return false
 }
 
+// attach makes a connection available to calls.
 func (p *peer) attach(slot int, c *conn) {
 	select {
 	case <-p.poked: // it has come true, and must not cut a later pause short
@@ -243,6 +248,7 @@ func (p *peer) failed(slot int, err error) {
 	}
 }
 
+// attachedLocked reports whether any slot has a connection, draining or not.
 func (p *peer) attachedLocked() bool {
 	for i := range p.slots {
 		if p.slots[i].Load() != nil {

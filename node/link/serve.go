@@ -83,6 +83,7 @@ func (l *Link) enter(s *frame.Session, from state.NodeID) bool {
 	return true
 }
 
+// leave forgets a connection that ended.
 func (l *Link) leave(s *frame.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
