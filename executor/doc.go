@@ -13,8 +13,8 @@
 //   - Everything that can pile up is bounded: queues by the version's limit,
 //     instances by its maximum and by the node's memory, concurrent starts by
 //     the processors, logs by their size on disk.
-//   - No lock is held across I/O or a callback, and a warm call takes the lock
-//     of its own version's pool only.
+//   - A warm call takes no lock but that of its own version's pool, which is
+//     never held across I/O or a callback.
 //
 // It knows nothing of the cluster: which versions exist, how many instances this
 // node may have and where code comes from is told to it. Whether waiting calls

@@ -229,8 +229,12 @@ func (k Key) sameFunction(other Key) bool { return k.App == other.App && k.Funct
 
 // Reconcile tells which versions are wanted on this node: it keeps the Min of
 // each warm, and ends the instances of every version that is not among them,
-// each after its last call. It does not wait for either.
+// each after its last call. It does not wait for either. While Run does not run
+// it does nothing.
 func (e *Executor) Reconcile(specs []Spec) {
+	if phase(e.phase.Load()) != phaseRunning {
+		return
+	}
 	wanted := make(map[Key]bool, len(specs))
 	for _, s := range specs {
 		spec := &s
@@ -244,6 +248,7 @@ func (e *Executor) Reconcile(specs []Spec) {
 			e.log.Warn().Str("function", spec.Key.String()).Err(err).Msg("reconcile version")
 			continue
 		}
+		p.revive()
 		p.ensureMin()
 	}
 	for key, p := range *e.pools.Load() {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// startLocked decides to start an instance. It is done on a goroutine of its own.
+// startLocked decides to start an instance, which is then done on a goroutine of
+// its own. When Run has ended meanwhile it closes the pool instead.
 func (p *pool) startLocked(spec *Spec, now time.Time) {
 	e := p.e
 	in := &instance{
@@ -23,7 +24,9 @@ func (p *pool) startLocked(spec *Spec, now time.Time) {
 	in.log = e.logs.instance(p.key, in.id, spec.concurrency() == 1)
 	if !e.spawn(in.supervise) {
 		in.cancel()
-		return // closing; shut refuses whoever waits
+		p.closed = ErrClosed
+		p.refuseLocked(0, ErrClosed)
+		return
 	}
 	p.starting.Add(1)
 	p.all[in] = struct{}{}
@@ -90,10 +93,7 @@ func (p *pool) ensureMin() {
 	defer p.mu.Unlock()
 	spec := p.spec.Load()
 	for !p.retired && int(p.ready.Load()+p.starting.Load()) < spec.Min && p.mayStartLocked(spec, now) {
-		before := p.starting.Load()
-		if p.startLocked(spec, now); p.starting.Load() == before {
-			return // closing
-		}
+		p.startLocked(spec, now)
 	}
 }
 
@@ -154,5 +154,6 @@ func (p *pool) welcome(in *instance) {
 	}
 	p.queued.Store(int32(p.queue.n))
 	p.free.Store(int32(len(p.slots)))
+	p.endIfRetiredLocked(in)
 	p.e.poke()
 }

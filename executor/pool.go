@@ -102,7 +102,9 @@ func (p *pool) enqueueLocked(now time.Time) (*waiter, error) {
 			p.m.drops.Inc()
 			return nil, ErrQueueFull
 		}
-		p.startLocked(spec, now)
+		if p.startLocked(spec, now); p.closed != nil {
+			return nil, p.closed
+		}
 	}
 	w := p.waiters.get(now)
 	p.queue.push(w)
@@ -182,9 +184,7 @@ func (p *pool) release(s *slot, now time.Time, took time.Duration) {
 	}
 	if in.state == StateReady {
 		p.offerLocked(s)
-		if p.retired && in.busy == 0 && p.queue.n == 0 {
-			p.endLocked(in, endGraceful, "version is no longer wanted here")
-		}
+		p.endIfRetiredLocked(in)
 	}
 	p.mu.Unlock()
 }
@@ -270,22 +270,32 @@ func (p *pool) retire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retired = true
-	if p.queue.n > 0 {
-		return
-	}
 	for in := range p.all {
-		if in.idleLocked() {
-			p.endLocked(in, endGraceful, "version is no longer wanted here")
-		}
+		p.endIfRetiredLocked(in)
+	}
+}
+
+// revive takes retire back.
+func (p *pool) revive() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = false
+}
+
+// endIfRetiredLocked ends an instance that has no work and will get none.
+func (p *pool) endIfRetiredLocked(in *instance) {
+	if p.retired && in.idleLocked() && p.queue.n == 0 {
+		p.endLocked(in, endGraceful, "version is no longer wanted here")
 	}
 }
 
 // dropIfUnused closes a retired pool without instances and reports whether it
-// did; Run then forgets it.
+// did; Run then forgets it. OnWarm must have been told that it is cold, which
+// nobody could do afterwards.
 func (p *pool) dropIfUnused() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.retired && p.closed == nil && len(p.all) == 0 && p.queue.n == 0 && p.inFlight.Load() == 0 {
+	if p.retired && !p.warm && p.closed == nil && len(p.all) == 0 && p.queue.n == 0 && p.inFlight.Load() == 0 {
 		p.closed = errPoolGone
 	}
 	return p.closed != nil && errors.Is(p.closed, errPoolGone)
