@@ -46,9 +46,9 @@
 // whatever reason, the kernel ends everything else in the pid namespace before
 // its parent learns of it: that is what Kill and Done wait for.
 //
-// All of it adds 0.6 to 0.8 ms to a bare exec of 0.15 ms, on two shared cores
-// (BenchmarkStart).
+// BenchmarkStart measures what all of it adds to a bare exec.
 //
-// Linux 5.12 or newer is needed. Which mechanisms are used is decided once, by trying (mode.go): containers,
-// security modules and sysctls disable them in ways that no version number tells.
+// Linux 5.12 or newer is needed. Which mechanisms are used is decided once, by
+// trying (mode.go): containers, security modules and sysctls disable them in ways
+// that no version number tells.
 package sandbox

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,10 +30,6 @@ func (s *Sandbox) run(p *Process, pl *plan) error {
 	// Credentials of the sender come with each message: that is how the daemon
 	// learns the process id of the code, which sits in a namespace.
 	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	timeout := unix.Timeval{Sec: setupSeconds}
-	if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
 	var exit *os.File
@@ -75,9 +72,9 @@ func (s *Sandbox) run(p *Process, pl *plan) error {
 	return nil
 }
 
-// setupSeconds bounds the time from fork to exec. Only a machine that swaps
-// itself to death needs more.
-const setupSeconds = 20
+// setupTimeout bounds the time from fork to exec. Only a machine that swaps itself
+// to death needs more.
+const setupTimeout = 20 * time.Second
 
 // watch ends when the process and everything of it is gone.
 func (s *Sandbox) watch(p *Process) {
@@ -90,18 +87,32 @@ func (s *Sandbox) watch(p *Process) {
 	})
 }
 
-// await reads what the stage reports until the code runs.
+// await returns when the code runs, or with the failure that the stage reports.
+// Either way the stage's ends of the socket are closed then, and only that wakes
+// this thread: the messages before wait in the socket.
 func (p *Process) await(fd int, script *script) error {
+	closed := []unix.PollFd{{Fd: int32(fd)}} // POLLHUP needs no asking
+	deadline := time.Now().Add(setupTimeout)
+	for {
+		n, err := unix.Poll(closed, int(time.Until(deadline).Milliseconds())+1)
+		if n > 0 {
+			break
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("poll", err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the stage does not finish within %v", setupTimeout)
+		}
+	}
 	var message [failureSize]byte
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN): // SO_RCVTIMEO
-			return fmt.Errorf("the stage does not finish within %d s", setupSeconds)
 		case err != nil:
-			return fmt.Errorf("wait for the stage: %w", err)
+			return fmt.Errorf("read what the stage says: %w", err)
 		case n == failureSize:
 			return script.failure(message[:])
 		case n == 0 && p.pid == 0:
