@@ -76,7 +76,7 @@ func (c *Client) do(ctx context.Context, req *request, consume func(*http.Respon
 			return &UnknownOutcomeError{RequestID: req.id, Err: lost}
 		case final:
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || noQuorum(err) && attempt >= len(c.endpoints) {
 			again = false
 		}
 		if !again || attempt >= c.cfg.MaxAttempts || !c.pause(ctx, attempt, wait) {
@@ -227,6 +227,14 @@ func (c *Client) pause(ctx context.Context, attempt int, atLeast time.Duration) 
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// noQuorum tells whether a node said that it sees no quorum. It waited for an
+// election before it did, so asking the same node again only takes longer;
+// another node may see the majority.
+func noQuorum(err error) bool {
+	answer, ok := errors.AsType[*Error](err)
+	return ok && answer.Code == wire.CodeNoQuorum
 }
 
 func retryAfter(err error) time.Duration {
