@@ -25,6 +25,8 @@ type health struct {
 	every, limit time.Duration
 }
 
+// defaultHealth costs an idle instance a few wake-ups a minute, and finds a hung
+// one within half a minute.
 func defaultHealth() health {
 	return health{delay: 2 * time.Second, every: 15 * time.Second, limit: 10 * time.Second}
 }
@@ -143,6 +145,8 @@ type heldLine struct {
 	rest []byte
 }
 
+// Read gives the line away once and then waits: go-plugin takes the end of
+// standard output for the end of the process.
 func (h *heldLine) Read(b []byte) (int, error) {
 	if len(h.rest) > 0 {
 		n := copy(b, h.rest)

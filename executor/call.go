@@ -19,7 +19,8 @@ const cancelGrace = time.Second
 // slot is room for one call in an instance. One call at a time uses it, so its
 // parts are reused without a lock.
 type slot struct {
-	in    *instance
+	in *instance
+	// call is filled for each call, so that a warm call allocates none.
 	call  plugins.Call
 	limit *limit
 }
@@ -69,6 +70,7 @@ func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining = min(remaining, deadline.Sub(began))
 	}
+	// Armed before the call leaves, so that there is no moment without a limit.
 	s.fill(req, remaining)
 	in.log.begin(&req.ID)
 	s.arm(remaining, reasonTimeout)
@@ -95,6 +97,8 @@ func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error
 		return resp, nil
 	}
 	if !s.disarm() {
+		// The answer came, but the limit had fired: the instance is being ended,
+		// and telling success would leave its end unexplained.
 		resp.Release()
 		<-in.dead
 		in.p.release(s, time.Now(), 0)
@@ -177,6 +181,8 @@ func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
 	case s.limit == nil || s.limit.fired.Load():
 		return s.lost(ErrTimeout)
 	}
+	// The instance is gone or going. How it ended is what the caller has to know,
+	// and only the supervisor does.
 	if _, ok := errors.AsType[*plugins.ExitError](err); ok || errors.Is(err, plugins.ErrClosed) {
 		exit := s.lost(nil)
 		if !started {
@@ -184,6 +190,7 @@ func (s *slot) fail(ctx context.Context, err error, took time.Duration) error {
 		}
 		return exit
 	}
+	// The instance, or the data plane before it, refused this call alone.
 	s.disarm()
 	p.release(s, time.Now(), 0)
 	return fmt.Errorf("call %s: %w", p.key, err)
@@ -244,6 +251,7 @@ func (s *slot) abandon(err error) {
 	}
 }
 
+// ceilMillisecond rounds up, as calls are billed.
 func ceilMillisecond(d time.Duration) time.Duration {
 	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
 }

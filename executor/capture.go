@@ -65,6 +65,8 @@ func (l *instanceLog) platform(message string) {
 	l.into.append([]LogLine{l.line(StreamPlatform, message)})
 }
 
+// line makes a line of now, filed under the call in the instance if it takes one
+// at a time.
 func (l *instanceLog) line(stream, message string) LogLine {
 	line := LogLine{
 		Time: l.into.s.clock.Now().UTC(), Version: l.version, Instance: l.instance, Stream: stream, Message: message,
@@ -98,6 +100,8 @@ func (l *instanceLog) write(stream string, raw [][]byte) {
 	}
 }
 
+// remember keeps the end of what is printed before the first call, for the error
+// of a start that fails.
 func (l *instanceLog) remember(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,6 +174,8 @@ func (o *output) drain(fd int) bool {
 	if o.buf == nil {
 		o.buf = make([]byte, 8<<10)
 	}
+	// done stops a reader that comes after the pipe was closed, whose number may
+	// be another file by then.
 	for !o.done {
 		n, err := syscall.Read(fd, o.buf)
 		switch {

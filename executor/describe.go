@@ -36,6 +36,7 @@ func (e *Executor) Instances() []InstanceInfo {
 	return out
 }
 
+// describe adds the pool's instances to out.
 func (p *pool) describe(out []InstanceInfo) []InstanceInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -104,6 +104,7 @@ func (e *Executor) Run(ctx context.Context) error {
 	if !e.phase.CompareAndSwap(int32(phaseNew), int32(phaseRunning)) {
 		return errors.New("executor runs already or has been closed")
 	}
+	// The loop ends first: it must not start instances that close would miss.
 	e.maintain(ctx)
 	e.close()
 	return nil
@@ -190,6 +191,8 @@ func (e *Executor) pool(spec *Spec) (*pool, error) {
 	return p, nil
 }
 
+// addPool makes the pool of a version that is called for the first time. The spec
+// is checked here only, not on every call.
 func (e *Executor) addPool(spec *Spec) (*pool, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("spec of %s: %w: %w", spec.Key, err, plugins.ErrNotStarted)
@@ -225,6 +228,7 @@ func (e *Executor) dropPools(gone []*pool) {
 	}
 }
 
+// sameFunction tells whether two versions are of one function.
 func (k Key) sameFunction(other Key) bool { return k.App == other.App && k.Function == other.Function }
 
 // Reconcile tells which versions are wanted on this node: it keeps the Min of
@@ -274,9 +278,11 @@ func (e *Executor) Drain(ctx context.Context) error {
 		}
 		return true
 	})
+	// Nothing is in flight, or no time is left: either way instances may go.
 	for _, p := range *e.pools.Load() {
 		p.shut(ErrDraining)
 	}
+	// An instance gives its memory back when the last of it is gone.
 	gone := func() bool { return e.memory.inUse() == 0 }
 	if err != nil {
 		return fmt.Errorf("drain executor: %w", err)

@@ -70,6 +70,8 @@ func (p *pool) shortLocked(now time.Time) bool {
 	return p.queue.n > int(p.starting.Load())*spec.concurrency() && p.mayStartLocked(spec, now)
 }
 
+// scaleInputLocked gathers what the Scale hook is asked about, so that the hook
+// itself runs without the lock.
 func (p *pool) scaleInputLocked(now time.Time) ScaleInput {
 	in := ScaleInput{
 		Key: p.key, Load: p.load(), Concurrency: p.spec.Load().concurrency(),
@@ -92,6 +94,7 @@ func (p *pool) ensureMin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	spec := p.spec.Load()
+	// Crash loops and memory hold it back through mayStartLocked; Run comes again.
 	for !p.retired && int(p.ready.Load()+p.starting.Load()) < spec.Min && p.mayStartLocked(spec, now) {
 		p.startLocked(spec, now)
 	}
@@ -143,6 +146,8 @@ func (p *pool) welcome(in *instance) {
 	in.state, in.readyAt, in.lastUsed = StateReady, now, now
 	p.ready.Add(1)
 	p.meanCold = average(p.meanCold, now.Sub(in.asked))
+	// Calls that wait get their slots under the same lock under which the start
+	// stops counting as room in the queue: nobody can slip in between.
 	for i := range in.spec.concurrency() {
 		s := &slot{in: in}
 		if w := p.queue.pop(); w != nil {

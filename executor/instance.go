@@ -229,7 +229,9 @@ func (in *instance) finish(how endKind, why string) {
 		}
 		timer.Stop()
 	}
-	in.process.Kill() // also what it left running
+	// In every case, and also after a good exit: the process may have left others
+	// running. It returns when all of them are gone.
+	in.process.Kill()
 	// The plane then ends by itself, which tells it which calls had started.
 	timer := time.NewTimer(exitGrace)
 	select {
@@ -253,6 +255,8 @@ func (in *instance) finish(how endKind, why string) {
 func (in *instance) bury(cause error) {
 	p := in.p
 	p.mu.Lock()
+	// An instance that came up but never completed a call is as bad as one that
+	// did not come up. One that we ended for a reason of our own is neither.
 	switch {
 	case in.state == StateStarting:
 		p.starting.Add(-1)
@@ -265,6 +269,7 @@ func (in *instance) bury(cause error) {
 	if in.exit != nil {
 		in.report()
 	}
+	// Only now: memory that is given back earlier would be promised twice.
 	if in.reserved {
 		p.e.memory.release(in.spec.Memory)
 	}

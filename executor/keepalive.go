@@ -95,6 +95,7 @@ func (p *pool) reap(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	spec := p.spec.Load()
+	// At most once for each instance; the idlest is the next to go each time.
 	for range p.all {
 		in := p.idlestLocked()
 		if in == nil || now.Sub(in.lastUsed) < spec.IdleTTL || int(p.ready.Load()) <= spec.Min {

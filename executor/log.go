@@ -45,6 +45,7 @@ type LogQuery struct {
 	Follow bool
 }
 
+// match tells whether a line is asked for.
 func (q *LogQuery) match(l *LogLine) bool {
 	return (q.Version == 0 || q.Version == l.Version) &&
 		(q.RequestID == "" || q.RequestID == l.RequestID) &&

@@ -37,6 +37,8 @@ func (l *functionLog) read(ctx context.Context, q *LogQuery, yield func(LogLine,
 			}
 		}
 	}
+	// Each round reads up to the end that it saw; the channel was taken together
+	// with that end, so a line that comes meanwhile is not missed.
 	for more := true; err == nil; {
 		if at, more, err = l.scan(at, end, q, pass); err != nil || !more || !q.Follow {
 			break
@@ -148,8 +150,10 @@ type ring struct {
 	n    int
 }
 
+// newRing returns an empty ring; it takes memory only for lines that come.
 func newRing(n int) *ring { return &ring{n: n} }
 
+// add keeps a line in the place of the oldest. It always wants more.
 func (r *ring) add(line LogLine) bool {
 	if len(r.kept) < r.n {
 		r.kept = append(r.kept, line)
@@ -160,6 +164,7 @@ func (r *ring) add(line LogLine) bool {
 	return true
 }
 
+// lines returns what is kept, oldest first.
 func (r *ring) lines() []LogLine {
 	return append(r.kept[r.next:len(r.kept):len(r.kept)], r.kept[:r.next]...)
 }

@@ -43,6 +43,8 @@ type logStore struct {
 	functions map[[2]string]*functionLog // guarded by mu
 }
 
+// openLogStore finds what earlier lives of the daemon have left; files are opened
+// when they are needed.
 func openLogStore(cfg Config) (*logStore, error) {
 	dir := filepath.Join(cfg.DataDir, "logs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -84,6 +86,7 @@ func (s *logStore) closeIdle(now time.Time) {
 	}
 }
 
+// list returns all logs, so that no lock is held while they are worked on.
 func (s *logStore) list() []*functionLog {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,6 +97,7 @@ func (s *logStore) list() []*functionLog {
 	return out
 }
 
+// close closes all files. Logs can still be read afterwards.
 func (s *logStore) close() error {
 	var errs []error
 	for _, l := range s.list() {
@@ -149,6 +153,8 @@ func (l *functionLog) append(lines []LogLine) {
 	}
 }
 
+// writeLocked adds whole lines to the newest file, or to a new one if they do not
+// fit. It does not sync: a log is not worth a disk write per line.
 func (l *functionLog) writeLocked(b []byte) error {
 	if l.file == nil {
 		if err := l.openLocked(); err != nil {
@@ -222,6 +228,7 @@ func inspectSegment(path string) (size int64, whole bool, err error) {
 	return info.Size(), end[0] == '\n', nil
 }
 
+// createLocked begins a file that did not exist.
 func (l *functionLog) createLocked(number uint64) error {
 	f, err := os.OpenFile(l.path(number), os.O_WRONLY|os.O_CREATE|os.O_APPEND|os.O_EXCL, 0o600)
 	if err != nil {
@@ -252,6 +259,7 @@ func (l *functionLog) rotateLocked() error {
 	return nil
 }
 
+// closeLocked closes the file if it is open; the next line opens it again.
 func (l *functionLog) closeLocked() error {
 	if l.file == nil {
 		return nil
@@ -264,6 +272,7 @@ func (l *functionLog) closeLocked() error {
 	return nil
 }
 
+// path pads the number, so that the files sort by age for a person too.
 func (l *functionLog) path(number uint64) string {
 	return filepath.Join(l.dir, fmt.Sprintf("%012d.log", number))
 }

@@ -34,12 +34,14 @@ func (l *ledger) reserve(n int64) bool {
 	return true
 }
 
+// release gives n bytes back.
 func (l *ledger) release(n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used -= n
 }
 
+// inUse returns what is reserved, which is 0 only when no instance is left.
 func (l *ledger) inUse() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

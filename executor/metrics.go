@@ -33,6 +33,7 @@ type poolMetrics struct {
 
 var _ prometheus.Collector = (*metrics)(nil)
 
+// newMetrics is one straight list of what is exported.
 func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error) {
 	const ns, sub = "covey", "executor"
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -70,8 +71,11 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 	return m, registerer.Register(m)
 }
 
+// unregister lets another executor in the process register its own.
 func (m *metrics) unregister() { m.registerer.Unregister(m) }
 
+// vectors are the metrics that count by themselves; the others are read from the
+// pools.
 func (m *metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds}
 }

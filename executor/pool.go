@@ -46,6 +46,7 @@ type pool struct {
 	waiters waiters
 }
 
+// newPool returns an empty pool; instances come with calls, or with Min.
 func newPool(e *Executor, spec *Spec) *pool {
 	p := &pool{e: e, key: spec.Key, m: e.m.pool(spec.Key), all: map[*instance]struct{}{}}
 	p.spec.Store(spec)
@@ -61,6 +62,7 @@ func (p *pool) adopt(spec *Spec) {
 // acquire finds a slot for a call, or waits for one within the queue's bounds.
 func (p *pool) acquire(ctx context.Context) (grant, error) {
 	p.mu.Lock()
+	// The slot used last, so that what is not needed falls idle and can go.
 	if n := len(p.slots); n > 0 && p.closed == nil {
 		s := p.slots[n-1]
 		p.slots = p.slots[:n-1]
@@ -128,6 +130,8 @@ func (p *pool) mayStartLocked(spec *Spec, now time.Time) bool {
 
 // await waits for the grant of a queued call.
 func (p *pool) await(ctx context.Context, w *waiter) (grant, error) {
+	// A caller without a deadline of its own must not wait for ever: longer than a
+	// start and a whole call in front of it there is little hope.
 	var expired <-chan time.Time
 	if _, bounded := ctx.Deadline(); !bounded {
 		spec := p.spec.Load()
@@ -156,6 +160,7 @@ func (p *pool) await(ctx context.Context, w *waiter) (grant, error) {
 // leave gives up a queued call's place, or the slot that it has just got.
 func (p *pool) leave(w *waiter) grant {
 	p.mu.Lock()
+	// Whoever granted a slot did so under the lock and has filled the channel.
 	left := p.queue.remove(w)
 	p.queued.Store(int32(p.queue.n))
 	p.mu.Unlock()
@@ -234,6 +239,7 @@ func (p *pool) settle(cause error) {
 	p.e.poke()
 }
 
+// countRefusedLocked tells the metrics why waiting calls were sent away.
 func (p *pool) countRefusedLocked(n int, cause error) {
 	switch {
 	case errors.Is(cause, ErrNoCapacity):
@@ -311,6 +317,7 @@ func (p *pool) load() Load {
 	}
 }
 
+// startTimeout is the version's own, or the executor's.
 func (p *pool) startTimeout(spec *Spec) time.Duration {
 	if spec.StartTimeout > 0 {
 		return spec.StartTimeout

@@ -32,6 +32,7 @@ type waitQueue struct {
 	n          int
 }
 
+// push adds a call that came last.
 func (q *waitQueue) push(w *waiter) {
 	w.prev, w.next, w.queued = q.tail, nil, true
 	if q.tail == nil {
@@ -86,6 +87,7 @@ func (q *waitQueue) remove(w *waiter) bool {
 // emptied the channel or left the queue before.
 type waiters struct{ pool sync.Pool }
 
+// get returns a waiter with an empty channel.
 func (ws *waiters) get(now time.Time) *waiter {
 	w, ok := ws.pool.Get().(*waiter)
 	if !ok {
@@ -95,4 +97,5 @@ func (ws *waiters) get(now time.Time) *waiter {
 	return w
 }
 
+// put takes a waiter back.
 func (ws *waiters) put(w *waiter) { ws.pool.Put(w) }

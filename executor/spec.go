@@ -80,6 +80,7 @@ func (s *Spec) Validate() error {
 	return errors.Join(errs...)
 }
 
+// concurrency is how many calls an instance runs at once.
 func (s *Spec) concurrency() int { return max(s.Concurrency, 1) }
 
 // Request is one call. The executor does not change it.

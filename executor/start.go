@@ -31,6 +31,7 @@ func (in *instance) start() error {
 			e.starts.Release(1)
 		}
 	}()
+	// It may have waited for its turn, and the world has changed.
 	if !p.confirm(in) {
 		return errNotNeeded
 	}
@@ -75,7 +76,7 @@ func (in *instance) startFailed(err error) error {
 	switch {
 	case errors.Is(err, errNotNeeded):
 		return nil
-	case stopped || in.ctx.Err() != nil:
+	case stopped || in.ctx.Err() != nil: // not the function's fault
 		return closed
 	case errors.Is(err, ErrNoCapacity):
 		p.m.starts.WithLabelValues("no_memory").Inc()

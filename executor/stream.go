@@ -67,6 +67,7 @@ func (st *stream) finish(err error) {
 	st.account(st.err)
 }
 
+// account tells meter and metrics what the whole call took.
 func (st *stream) account(err error) {
 	took := time.Since(st.began)
 	st.usage.Billed = ceilMillisecond(took)
