@@ -12,8 +12,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/covey-dev/covey/cluster"
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/internal/blob"
+	"github.com/covey-dev/covey/node/api"
 	"github.com/covey-dev/covey/node/nodepb"
 )
 
@@ -163,12 +165,29 @@ func blobFromStatus(err error) error {
 	return err
 }
 
-// codeStore is the blob store as the API uploads to it.
+// codeStore is the blob store with digests as the cluster's state writes them.
 type codeStore struct{ store *blob.Store }
 
-// Put implements api.Code.
-func (c codeStore) Put(ctx context.Context, r io.Reader) (digest string, size int64, err error) {
-	d, size, err := c.store.Put(ctx, r)
+// uploads is the blob store as the API uploads to it.
+type uploads struct {
+	store   *blob.Store
+	cluster *cluster.Cluster
+}
+
+var _ api.Code = uploads{}
+
+// Put implements api.Code. A cluster that lost its quorum often lost the owners of
+// the code too. The quorum is then what the caller must hear of: a deploy would
+// fail wherever the code went.
+func (u uploads) Put(ctx context.Context, r io.Reader) (digest string, size int64, err error) {
+	d, size, err := u.store.Put(ctx, r)
+	if errors.Is(err, blob.ErrNotDurable) {
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if _, lost := u.cluster.Consistent(ask); lost != nil {
+			err = fmt.Errorf("%w: %w", controlError(lost), err)
+		}
+	}
 	return d.String(), size, err
 }
 

@@ -333,7 +333,7 @@ func (n *Node) openBlobs(context.Context) error {
 func (n *Node) openAPI(context.Context) error {
 	cfg := api.DefaultConfig()
 	cfg.Listener = n.listener
-	cfg.Control, cfg.Code, cfg.Invoker, cfg.Operations = control{n.cluster}, codeStore{n.blobs}, n.path, operations{n}
+	cfg.Control, cfg.Code, cfg.Invoker, cfg.Operations = control{n.cluster}, uploads{n.blobs, n.cluster}, n.path, operations{n}
 	cfg.MaxBody, cfg.DrainTimeout = n.cfg.MaxBody, n.cfg.DrainTimeout
 	cfg.Logger, cfg.Registry, cfg.Clock = n.cfg.Logger, n.registry, n.cfg.Clock
 	if n.cfg.TLSCert != "" {

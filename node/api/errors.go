@@ -87,6 +87,8 @@ func outcomeOf(err error) outcome {
 		{state.ErrNoAlias, outcome{status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo}},
 		{invoke.ErrTooDeep, outcome{status: http.StatusBadRequest, code: wire.CodeTooDeep, resend: wire.ResendNo}},
 		{invoke.ErrDraining, outcome{status: http.StatusServiceUnavailable, code: wire.CodeDraining, resend: wire.ResendSafe, retryAfter: time.Second}},
+		// Nobody took the command, so nothing was changed.
+		{cluster.ErrNoLeader, outcome{status: http.StatusServiceUnavailable, code: wire.CodeNoQuorum, resend: wire.ResendSafe, retryAfter: time.Second}},
 		{ErrNoQuorum, outcome{status: http.StatusServiceUnavailable, code: wire.CodeNoQuorum, resend: wire.ResendIfIdempotent, retryAfter: time.Second}},
 		{ErrOverloaded, outcome{status: http.StatusTooManyRequests, code: wire.CodeOverloaded, resend: wire.ResendSafe, retryAfter: time.Second}},
 		{cluster.ErrUnknownNode, outcome{status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo}},
