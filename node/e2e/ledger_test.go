@@ -1,0 +1,293 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/covey-dev/covey/node/client"
+	"github.com/covey-dev/covey/node/client/wire"
+	"github.com/covey-dev/covey/node/e2e/ledger"
+)
+
+// books are all executions that a test knows of, by their name.
+type books struct {
+	t  testing.TB
+	mu sync.Mutex
+	// executions is guarded by mu.
+	executions map[string]ledger.Execution
+}
+
+func newBooks(t testing.TB) *books {
+	return &books{t: t, executions: map[string]ledger.Execution{}}
+}
+
+func (b *books) add(text string) {
+	b.t.Helper()
+	var e ledger.Execution
+	if err := json.Unmarshal([]byte(text), &e); err != nil {
+		b.t.Errorf("ledger has %q: %v", text, err)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.executions[fmt.Sprintf("%s/%d", e.Instance, e.Number)] = e
+}
+
+// runDir is where the instances of a node have their private directories. It
+// outlives a daemon that was killed, until the next start.
+func (n *node) runDir() string {
+	n.t.Helper()
+	text, err := os.ReadFile(filepath.Join(n.dir, "sandbox.json"))
+	var left struct {
+		RunDir string `json:"run_dir"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &left)
+	}
+	if err != nil || left.RunDir == "" {
+		n.t.Fatalf("find the instances of %s: %v", n.name, err)
+	}
+	return left.RunDir
+}
+
+// instanceDirs are the private directories of instances that opened a ledger.
+func (n *node) instanceDirs() []string {
+	n.t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.runDir(), "*", ledger.File))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	dirs := make([]string, len(files))
+	for i, f := range files {
+		dirs[i] = filepath.Dir(f)
+	}
+	return dirs
+}
+
+// release lets all calls with OpHold on a node go on.
+func (n *node) release() {
+	n.t.Helper()
+	for _, dir := range n.instanceDirs() {
+		if err := os.WriteFile(filepath.Join(dir, ledger.ReleaseFile), nil, 0o644); err != nil {
+			n.t.Error(err)
+		}
+	}
+}
+
+// readFiles takes over the ledgers of a node's instances, living and killed.
+func (b *books) readFiles(n *node) {
+	b.t.Helper()
+	for _, dir := range n.instanceDirs() {
+		text, err := os.ReadFile(filepath.Join(dir, ledger.File))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it ended in order this moment, so its log is complete
+		}
+		if err != nil {
+			b.t.Errorf("read ledger: %v", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			b.add(line)
+		}
+	}
+}
+
+// readLogs takes over what instances that ended in order had written.
+func (b *books) readLogs(cl *client.Client, functions ...string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, f := range functions {
+		for line, err := range cl.Logs(ctx, wire.LogQuery{App: "default", Function: f}) {
+			if err != nil {
+				b.t.Errorf("read log of %s: %v", f, err)
+				break
+			}
+			if text, ok := strings.CutPrefix(line.Text, ledger.LinePrefix); ok {
+				b.add(text)
+			}
+		}
+	}
+}
+
+// byRequest returns the executions of each request.
+func (b *books) byRequest() map[string][]ledger.Execution {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := map[string][]ledger.Execution{}
+	for _, e := range b.executions {
+		all[e.RequestID] = append(all[e.RequestID], e)
+	}
+	return all
+}
+
+// entry is one call of the load: what its caller knows.
+type entry struct {
+	id, function string
+	start, end   time.Time
+	err          error
+	reply        *client.Reply
+}
+
+// load calls functions steadily until it is stopped.
+type load struct {
+	c    *cluster
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	entries []entry // guarded by mu
+}
+
+// startLoad starts callers of each function, through one client that knows all
+// nodes. Every call holds its instance for a moment, so that a kill finds some open.
+func startLoad(c *cluster, callers int, functions ...string) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{c: c, stop: cancel}
+	cl := c.client()
+	for _, f := range functions {
+		for range callers {
+			l.done.Go(func() {
+				for ctx.Err() == nil {
+					l.one(cl, f)
+				}
+			})
+		}
+	}
+	return l
+}
+
+func (l *load) one(cl *client.Client, function string) {
+	e := entry{id: ulid.Make().String(), function: function, start: time.Now()}
+	// Beyond this a call counts as failed; it is not cut short by the test's end.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	body, _ := json.Marshal(ledger.Order{Op: ledger.OpNote, HoldMS: 40})
+	e.reply, e.err = cl.Invoke(ctx, &client.Call{Function: function, Body: body, RequestID: e.id})
+	e.end = time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, e)
+}
+
+// finish ends the load and waits for the calls that are open.
+func (l *load) finish() []entry {
+	l.stop()
+	l.done.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries
+}
+
+// ranOn tells whether a call that began after a moment ran on a node.
+func (l *load) ranOn(id string, after time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.entries {
+		if e.err == nil && e.reply.Node == id && e.start.After(after) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no call ran on %s since %s", id, after.Format(time.TimeOnly))
+}
+
+// killing is one kill -9, from before the signal to when the process was gone.
+type killing struct {
+	node       *node
+	id         string
+	begun, end time.Time
+}
+
+// audit compares what callers were told with what ran.
+type audit struct {
+	t       *testing.T
+	entries []entry
+	books   map[string][]ledger.Execution
+	kills   []killing
+	// explain tells which nodes a call was sent to, as its entry node knows.
+	explain func(id string) []string
+	// idempotent are the functions that declare themselves so.
+	idempotent map[string]bool
+}
+
+// check fails the test for every call that has not what it was promised.
+func (a *audit) check() {
+	a.t.Helper()
+	failed, known := map[string]int{}, map[string]bool{}
+	for _, e := range a.entries {
+		known[e.id] = true
+		ran := a.books[e.id]
+		if e.err != nil {
+			failed[e.function]++
+		}
+		switch {
+		case a.idempotent[e.function]:
+			if e.err != nil {
+				a.t.Errorf("%s of idempotent %s failed: %v; ran %+v", e.id, e.function, e.err, ran)
+			} else if len(ran) == 0 {
+				a.t.Errorf("%s succeeded and never ran", e.id)
+			}
+		case len(ran) > 1:
+			a.t.Errorf("%s of %s ran %d times: %+v", e.id, e.function, len(ran), ran)
+		case e.err == nil && len(ran) != 1:
+			a.t.Errorf("%s succeeded and never ran", e.id)
+		case e.err != nil && !a.excused(&e, ran):
+			a.t.Errorf("%s of %s failed, but neither its entry nor its executing node was killed: %s to %s: %v; ran %+v; sent to %v",
+				e.id, e.function, e.start.Format(time.StampMilli), e.end.Format(time.StampMilli), e.err, ran, a.explain(e.id))
+		}
+	}
+	for id, ran := range a.books {
+		if !known[id] {
+			a.t.Errorf("nobody called %s, which ran: %+v", id, ran)
+		}
+	}
+	a.t.Logf("%d calls, failed: %v, executions of %d ids, %d kills", len(a.entries), failed, len(a.books), len(a.kills))
+}
+
+// excused tells whether a node that had to do with a call was killed while the
+// call was open.
+func (a *audit) excused(e *entry, ran []ledger.Execution) bool {
+	for _, k := range a.kills {
+		if e.start.After(k.end) || e.end.Before(k.begun) {
+			continue
+		}
+		if len(ran) == 1 && ran[0].Node == k.id {
+			return true
+		}
+		// The client names the address that it lost; a node that lived on names
+		// the node that it had sent the call to.
+		if strings.Contains(e.err.Error(), k.node.api) {
+			return true
+		}
+		for _, node := range a.explain(e.id) {
+			if node == k.id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sentTo asks the nodes which nodes a call was sent to.
+func (c *cluster) sentTo(id string) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	record, err := c.client().Explain(ctx, id)
+	if err != nil {
+		return nil
+	}
+	var nodes []string
+	for _, attempt := range record.Attempts {
+		nodes = append(nodes, attempt.Node)
+	}
+	return nodes
+}
