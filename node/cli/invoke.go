@@ -50,7 +50,6 @@ Exit code 8 means that the function failed; its error is on standard error.`,
 	f.DurationVar(&in.timeout, "timeout", 0, "how long to wait (default as long as the function may run)")
 	f.BoolVar(&in.logs, "logs", false, "show the end of the call's log on standard error")
 	f.BoolVarP(&in.verbose, "verbose", "v", false, "show node, version, cold or warm, and times on standard error")
-	cmd.MarkFlagsMutuallyExclusive("data", "file")
 	return cmd
 }
 
@@ -98,6 +97,8 @@ func (a *app) invoke(cmd *cobra.Command, in *invocation, target string) error {
 func (a *app) event(cmd *cobra.Command, in *invocation) (body []byte, contentType string, err error) {
 	contentType = in.contentType
 	switch {
+	case cmd.Flags().Changed("data") && in.file != "":
+		return nil, "", usagef("-d and -f exclude each other")
 	case cmd.Flags().Changed("data"):
 		return []byte(in.data), contentType, nil
 	case in.file != "" && in.file != "-":
