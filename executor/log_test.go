@@ -211,6 +211,14 @@ func TestFollowSeesEveryLineOnce(t *testing.T) {
 		log.read(t.Context(), &LogQuery{Tail: 1, Follow: true}, yield)
 	})
 	defer stop()
+	expect := func(i int) {
+		t.Helper()
+		line, err, ok := next()
+		if err != nil || !ok || line.Message != fmt.Sprint(i) {
+			t.Fatalf("line %d is %q, %v, %v", i, line.Message, err, ok)
+		}
+	}
+	expect(1) // the reader is there now
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
@@ -218,16 +226,11 @@ func TestFollowSeesEveryLineOnce(t *testing.T) {
 			log.append([]LogLine{{Message: fmt.Sprint(i)}})
 		}
 	})
-	defer func() {
-		if files, err := log.numbers(); err != nil || len(files) < 2 || files[0] != 1 {
-			t.Errorf("files are %v, %v; want several from the first on", files, err)
-		}
-	}()
-	for i := 1; i < n; i++ {
-		line, err, ok := next()
-		if err != nil || !ok || line.Message != fmt.Sprint(i) {
-			t.Fatalf("line %d is %q, %v, %v", i, line.Message, err, ok)
-		}
+	for i := 2; i < n; i++ {
+		expect(i)
+	}
+	if files, err := log.numbers(); err != nil || len(files) < 2 || files[0] != 1 {
+		t.Errorf("files are %v, %v; want several from the first on", files, err)
 	}
 }
 
