@@ -67,6 +67,8 @@ func (s *Server) moveAlias(c *call, name string, in wire.AliasChange, expected u
 	})
 }
 
+// replyAlias answers with an alias and its ETag, which a later change can be made
+// conditional on.
 func (s *Server) replyAlias(c *call, a wire.Alias) error {
 	c.w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(a.Revision, 10)))
 	return c.reply(http.StatusOK, a)

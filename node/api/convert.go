@@ -11,6 +11,8 @@ import (
 // The shapes of the API are not those of the log: the log's must keep their
 // meaning for ever, the API's must stay pleasant. This file is the bridge.
 
+// configOf turns a specification into the form of the log. Defaults are not its
+// business: state.WithDefaults fills them in, once, before the proposal.
 func configOf(spec *wire.FunctionSpec) *clusterpb.VersionConfig {
 	cfg := &clusterpb.VersionConfig{
 		Runtime: spec.Runtime, Handler: spec.Handler, MemoryBytes: spec.MemoryBytes, TimeoutMs: spec.TimeoutMS,
@@ -49,6 +51,7 @@ func specOf(cfg *clusterpb.VersionConfig) wire.FunctionSpec {
 	return spec
 }
 
+// versionOf shows a version with the aliases that lead to it.
 func versionOf(f *state.Function, v *state.Version) wire.Version {
 	out := wire.Version{
 		App: string(v.Key.App), Function: string(v.Key.Function), Number: uint64(v.Key.Number),
@@ -62,6 +65,7 @@ func versionOf(f *state.Function, v *state.Version) wire.Version {
 	return out
 }
 
+// aliasOf shows an alias.
 func aliasOf(a *state.Alias) wire.Alias {
 	return wire.Alias{
 		Name: string(a.Name), Version: uint64(a.Version), Other: uint64(a.Other), OtherWeight: a.OtherWeight,
@@ -69,6 +73,8 @@ func aliasOf(a *state.Alias) wire.Alias {
 	}
 }
 
+// functionOf shows a function as lists have it: without its configuration, so that
+// a list of hundreds stays small.
 func functionOf(f *state.Function) wire.Function {
 	out := wire.Function{
 		App: string(f.App), Name: string(f.Name), Latest: uint64(f.Newest().Key.Number),
@@ -83,6 +89,7 @@ func functionOf(f *state.Function) wire.Function {
 	return out
 }
 
+// appView shows an app with its limits.
 func appView(a *state.App) wire.App {
 	l := a.Limits
 	return wire.App{
@@ -95,6 +102,8 @@ func appView(a *state.App) wire.App {
 	}
 }
 
+// tokenOf shows what is known of a token. The hash stays here: it opens nothing,
+// but it would let a found token be recognised.
 func tokenOf(t *state.Token) wire.Token {
 	out := wire.Token{
 		ID: string(t.ID), Kind: wire.KindAPI, Description: t.Description, App: string(t.App),
@@ -109,6 +118,7 @@ func tokenOf(t *state.Token) wire.Token {
 	return out
 }
 
+// scopeName and scopeOf are each other's inverse.
 func scopeName(scope clusterpb.Scope) string {
 	switch scope {
 	case clusterpb.Scope_SCOPE_READ:

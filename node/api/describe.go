@@ -52,6 +52,8 @@ func (in *invocation) describe(h http.Header, resp *invoke.Response, length int)
 	}
 }
 
+// contentType never lets net/http guess: what a function answers must not become
+// HTML because it looks like it.
 func contentType(resp *invoke.Response) string {
 	if resp.ContentType == "" {
 		return "application/octet-stream"
@@ -66,6 +68,7 @@ func start(cold bool) string {
 	return "warm"
 }
 
+// appendVersion writes what VersionKey.String returns, without its string.
 func appendVersion(b []byte, resp *invoke.Response) []byte {
 	b = append(b, resp.Version.App...)
 	b = append(b, '/')

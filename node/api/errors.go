@@ -34,6 +34,7 @@ type requestError struct {
 
 func (e *requestError) Error() string { return e.detail }
 
+// refusal is an error with its own status and code. The detail is for the caller.
 func refusal(status int, code wire.Code, detail string) error {
 	return &requestError{status: status, code: code, detail: detail}
 }
@@ -162,6 +163,7 @@ func functionOutcome(e *plugins.FunctionError) outcome {
 	}
 }
 
+// functionError splits the stack into lines, as Lambda's clients expect it.
 func functionError(e *plugins.FunctionError) *wire.FunctionError {
 	f := &wire.FunctionError{Type: e.Type, Message: e.Message}
 	if e.Stack != "" {
@@ -217,6 +219,7 @@ func (o outcome) write(w http.ResponseWriter, id string) {
 	_, _ = w.Write(body) // the client is gone; nobody is left to tell
 }
 
+// writeHeaders sets what all dialects share.
 func (o outcome) writeHeaders(h http.Header, id string) {
 	h.Set(wire.HeaderRequestID, id)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -232,6 +235,7 @@ func (o outcome) writeHeaders(h http.Header, id string) {
 	}
 }
 
+// handled is Lambda's word for an error that was returned rather than raised.
 func handled(unhandled bool) string {
 	if unhandled {
 		return "Unhandled"

@@ -50,6 +50,8 @@ func writeChecks(text *bytes.Buffer, checks []Check, details bool) {
 	}
 }
 
+// mayReadCluster reports whether a request to an open route carries a token that
+// may read the cluster. A bad token is as good as none.
 func (s *Server) mayReadCluster(r *http.Request) bool {
 	who, err := access.Authenticate(s.cfg.Control.View(), header(r, "Authorization"), s.cfg.Clock.Now())
 	return err == nil && who.Allows(access.Read, access.Cluster) == nil

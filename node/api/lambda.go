@@ -131,6 +131,7 @@ func (in *invocation) collect(stream io.Reader) ([]byte, error) {
 	return body, nil
 }
 
+// lambdaErrorBody is the body of an answer with X-Amz-Function-Error.
 func lambdaErrorBody(e *plugins.FunctionError) []byte {
 	body, err := json.Marshal(functionError(e))
 	if err != nil {

@@ -18,6 +18,7 @@ type lineWriter struct {
 	last time.Time // guarded by mu; when something was written
 }
 
+// started reports whether an error can still be answered as one.
 func (l *lineWriter) started() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,6 +60,7 @@ func (l *lineWriter) write(line LogLine) error {
 	return l.send(raw)
 }
 
+// send writes bytes that end a line, and sends them at once when following.
 func (l *lineWriter) send(raw []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -59,6 +59,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// admit takes a place for a connection, or says that there is none.
 func (l *listener) admit(ip netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,6 +74,7 @@ func (l *listener) admit(ip netip.Addr) bool {
 	return true
 }
 
+// release gives the place of a closed connection back.
 func (l *listener) release(ip netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,6 +85,8 @@ func (l *listener) release(ip netip.Addr) {
 	l.metrics.connections.Dec()
 }
 
+// remoteIP is what connections are counted by. An IPv4 address in IPv6 form is
+// the same client.
 func remoteIP(c net.Conn) netip.Addr {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return a.AddrPort().Addr().Unmap()

@@ -81,6 +81,8 @@ func (m *metrics) invoked(app, name string, status int, took time.Duration) {
 	h.seconds.Observe(took.Seconds())
 }
 
+// newHandle makes the metrics of a function and a status that were not seen
+// together before. It is rare, so copying the map is cheap in sum.
 func (m *metrics) newHandle(key handleKey) *handle {
 	label := key.name + "." + key.app // OpenFaaS's form, NAME.NAMESPACE
 	if key.name == "" {

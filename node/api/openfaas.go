@@ -47,6 +47,7 @@ func (s *Server) invokeOpenFaaS(w http.ResponseWriter, r *http.Request) {
 	in.answer(resp)
 }
 
+// callOpenFaaS does everything of a call up to the answer.
 func (in *invocation) callOpenFaaS() (*invoke.Response, error) {
 	who, err := in.admit()
 	if err != nil {

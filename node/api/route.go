@@ -100,6 +100,7 @@ type call struct {
 	who access.Principal
 }
 
+// handler is what the mux calls for a route.
 func (s *Server) handler(rt route) http.Handler {
 	switch {
 	case rt.open != nil:

@@ -125,6 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// httpServer sets every limit that net/http has; by default it has none.
 func (s *Server) httpServer() *http.Server {
 	return &http.Server{
 		Handler:           s,

@@ -57,6 +57,8 @@ func (s *Server) logs(c *call) error {
 	return nil
 }
 
+// logQuery reads the query of a log request. A function that does not exist is an
+// error here, because following it would wait for ever.
 func (s *Server) logQuery(c *call) (LogQuery, error) {
 	values := c.r.URL.Query()
 	query := LogQuery{App: string(appOf(c.r)), Function: c.r.PathValue("name"), RequestID: values.Get("request")}

@@ -12,6 +12,7 @@ import (
 	"github.com/covey-dev/covey/node/client"
 )
 
+// backupCommand is `covey backup`.
 func (a *app) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",

@@ -75,6 +75,7 @@ type app struct {
 	config  string
 }
 
+// root builds the whole tree anew for each run: nothing outlives one.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "covey",

@@ -11,6 +11,8 @@ import (
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
+// statusCommand is `covey status`. A missing quorum is an exit code as well as a
+// line, so that a script can wait for one.
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the cluster as one of its nodes sees it",
@@ -35,6 +37,7 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 }
 
+// showStatus prints a status for people.
 func (a *app) showStatus(s *wire.Status) error {
 	leader := s.Leader
 	if leader == "" {
@@ -54,6 +57,8 @@ func (a *app) showStatus(s *wire.Status) error {
 	return t.write(a.env.Stdout)
 }
 
+// nodesCommand is `covey nodes`. Warnings go to standard error, where they do not
+// disturb a script that cuts columns.
 func (a *app) nodesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "nodes", Short: "List nodes",
@@ -88,6 +93,7 @@ func (a *app) nodesCommand() *cobra.Command {
 	}
 }
 
+// nodeState is one word for what gossip and the operator say of a node.
 func nodeState(n *wire.NodeStatus) string {
 	switch {
 	case !n.Alive:
@@ -106,6 +112,7 @@ func nodeRole(n *wire.NodeStatus) string {
 	return n.Role
 }
 
+// nodeCommand is `covey node drain` and `covey node remove`.
 func (a *app) nodeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "node", Short: "Drain or remove a node", Args: none}
 	var off bool
@@ -143,6 +150,7 @@ func (a *app) nodeCommand() *cobra.Command {
 	return cmd
 }
 
+// tokenCommand is `covey token create`, `list` and `revoke`.
 func (a *app) tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke tokens", Args: none}
 	cmd.AddCommand(a.tokenCreateCommand(), &cobra.Command{
@@ -189,6 +197,9 @@ type tokenRequest struct {
 	description string
 }
 
+// tokenCreateCommand is `covey token create`. The app that a token is confined to
+// has a flag of its own: the setting "app" in a file must not confine tokens
+// that were meant for the cluster.
 func (a *app) tokenCreateCommand() *cobra.Command {
 	in := &tokenRequest{}
 	cmd := &cobra.Command{
@@ -220,6 +231,7 @@ A join token (--kind join) lets machines become nodes.`,
 	return cmd
 }
 
+// createToken makes a token of either kind and prints it alone.
 func (a *app) createToken(cmd *cobra.Command, c *client.Client, in *tokenRequest) error {
 	if in.ttl < 0 || in.uses < 0 {
 		return usagef("--ttl and --uses must not be negative")

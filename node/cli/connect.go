@@ -51,6 +51,8 @@ func flagGiven(cmd *cobra.Command, name string) bool {
 	return f != nil && (f.Changed || f.Value.String() != f.DefValue)
 }
 
+// localAddress is the API of the node on this machine: where it says that it
+// listens, else the usual port.
 func (a *app) localAddress() string {
 	raw, err := os.ReadFile(filepath.Join(a.dataDir, addressFile))
 	if text := strings.TrimSpace(string(raw)); err == nil && text != "" {

@@ -37,6 +37,8 @@ type deployment struct {
 	platforms    []string
 }
 
+// deployCommand is `covey deploy`. Its flags are no settings: a function's
+// configuration must not depend on the shell that it is deployed from.
 func (a *app) deployCommand() *cobra.Command {
 	d := &deployment{}
 	cmd := &cobra.Command{
@@ -74,6 +76,8 @@ flag says is the default, whatever the version before had.`,
 	return cmd
 }
 
+// deploy builds, uploads and then names the code in a version, in this order: a
+// deploy that breaks off leaves nothing but bytes that nobody names.
 func (a *app) deploy(cmd *cobra.Command, d *deployment, target, path string) error {
 	app, name, err := a.function(target)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 // barWidth is how many columns the longest step of a call takes.
 const barWidth = 40
 
+// explainCommand is `covey explain`.
 func (a *app) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain REQUEST_ID",
@@ -62,6 +63,8 @@ func timeline(w io.Writer, r *wire.Record) error {
 	return nil
 }
 
+// showAttempt writes one sending of the call: its steps one below the other, each
+// with when it began, how long it took, and a bar to see the longest by.
 func showAttempt(w io.Writer, number int, at *wire.AttemptRecord) error {
 	start := "warm"
 	if at.Cold {

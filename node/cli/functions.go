@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ func (a *app) with(work func(cmd *cobra.Command, c *client.Client, args []string
 	}
 }
 
+// listCommand is `covey list`.
 func (a *app) listCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
@@ -55,6 +58,7 @@ func (a *app) listCommand() *cobra.Command {
 	return cmd
 }
 
+// describeCommand is `covey describe`.
 func (a *app) describeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "describe [APP/]NAME", Aliases: []string{"inspect"}, Short: "Show a function, where it runs and what is wrong",
@@ -77,6 +81,7 @@ func (a *app) describeCommand() *cobra.Command {
 	}
 }
 
+// showFunction prints a function, its settings and its instances for people.
 func (a *app) showFunction(f *wire.Function) error {
 	t := newTable("function", f.App+"/"+f.Name)
 	t.row("latest", f.Latest)
@@ -120,14 +125,15 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 	}
 	t.row("idempotent", s.Idempotent)
 	t.row("least sandbox", sandbox.Level(s.MinSandbox))
-	for name, value := range s.Env {
-		t.row("env "+name, value)
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		t.row("env "+name, s.Env[name])
 	}
 	for _, artifact := range s.Artifacts {
 		t.row("code "+artifact.OS+"/"+artifact.Arch, fmt.Sprintf("%s (%s)", artifact.Digest, size(artifact.Size)))
 	}
 }
 
+// aliasTarget says what an alias leads to, in words.
 func aliasTarget(al wire.Alias) string {
 	if al.Other == 0 {
 		return strconv.FormatUint(al.Version, 10)
@@ -135,6 +141,8 @@ func aliasTarget(al wire.Alias) string {
 	return fmt.Sprintf("%d, %d with weight %g", al.Version, al.Other, al.OtherWeight)
 }
 
+// removeCommand is `covey remove`. It asks nothing: a script may run it, and a
+// name that was typed in full is an answer.
 func (a *app) removeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove [APP/]NAME[:VERSION]", Aliases: []string{"rm", "delete"}, Short: "Remove a function, or one version of it",
@@ -163,6 +171,7 @@ func (a *app) removeCommand() *cobra.Command {
 	}
 }
 
+// versionsCommand is `covey versions`.
 func (a *app) versionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "versions [APP/]NAME", Short: "List the versions of a function",
@@ -190,6 +199,8 @@ func (a *app) versionsCommand() *cobra.Command {
 	}
 }
 
+// aliasCommand is `covey alias`: one command that lists, moves and removes,
+// depending on how much it is told.
 func (a *app) aliasCommand() *cobra.Command {
 	var split string
 	var remove bool
@@ -255,6 +266,7 @@ func aliasChange(version, split string) (wire.AliasChange, error) {
 	return change, nil
 }
 
+// listAliases prints the aliases of a function.
 func (a *app) listAliases(cmd *cobra.Command, c *client.Client, app, name string) error {
 	aliases, err := c.Aliases(cmd.Context(), app, name)
 	if err != nil {
@@ -270,6 +282,7 @@ func (a *app) listAliases(cmd *cobra.Command, c *client.Client, app, name string
 	return t.write(a.env.Stdout)
 }
 
+// showAlias prints where an alias leads now.
 func (a *app) showAlias(app, name string, alias *wire.Alias) error {
 	if a.json() {
 		return a.printJSON(alias)
@@ -278,6 +291,8 @@ func (a *app) showAlias(app, name string, alias *wire.Alias) error {
 	return err
 }
 
+// rollbackCommand is `covey rollback`. Which version is "the one before" is decided
+// by the node, under the revision that it saw.
 func (a *app) rollbackCommand() *cobra.Command {
 	var request wire.RollbackRequest
 	cmd := &cobra.Command{

@@ -11,6 +11,7 @@ import (
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
+// logsCommand is `covey logs`.
 func (a *app) logsCommand() *cobra.Command {
 	var query wire.LogQuery
 	var since string
@@ -71,6 +72,7 @@ func moment(text string) (time.Time, error) {
 	return t, nil
 }
 
+// showLine prints one log line; what varies in length comes last.
 func (a *app) showLine(line wire.LogLine) error {
 	if a.json() {
 		return json.NewEncoder(a.env.Stdout).Encode(line)
@@ -88,6 +90,7 @@ func (a *app) showLine(line wire.LogLine) error {
 	return err
 }
 
+// usageCommand is `covey usage`.
 func (a *app) usageCommand() *cobra.Command {
 	var function, since, until string
 	var all, hourly bool

@@ -25,6 +25,7 @@ type invocation struct {
 	verbose     bool
 }
 
+// invokeCommand is `covey invoke`.
 func (a *app) invokeCommand() *cobra.Command {
 	in := &invocation{}
 	cmd := &cobra.Command{
@@ -53,6 +54,8 @@ Exit code 8 means that the function failed; its error is on standard error.`,
 	return cmd
 }
 
+// invoke sends the call and copies the answer out as it arrives, so that streamed
+// answers can be watched and large ones need no memory.
 func (a *app) invoke(cmd *cobra.Command, in *invocation, target string) error {
 	app, name, qualifier, err := a.target(target)
 	if err != nil {

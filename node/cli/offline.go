@@ -10,6 +10,8 @@ import (
 	"github.com/covey-dev/covey/node"
 )
 
+// restoreCommand is `covey restore`. It works on a data directory, not through a
+// node: the cluster that it makes does not exist yet.
 func (a *app) restoreCommand() *cobra.Command {
 	d := newDaemon()
 	cmd := &cobra.Command{
@@ -47,6 +49,8 @@ and let the other machines join it.`,
 	return cmd
 }
 
+// recoverCommand is `covey recover`. It reports by default and acts with --yes,
+// because it throws away what only the lost voters had.
 func (a *app) recoverCommand() *cobra.Command {
 	d := newDaemon()
 	var apply bool

@@ -33,6 +33,8 @@ func (t *table) row(cells ...any) {
 	t.rows = append(t.rows, row)
 }
 
+// cell shows one value in a column; nothing is left blank, so that columns can be
+// cut apart.
 func cell(value any) string {
 	switch v := value.(type) {
 	case time.Time:
@@ -100,6 +102,7 @@ func (b *bytesValue) String() string {
 
 func (b *bytesValue) Type() string { return "size" }
 
+// Set reads a size. Units are powers of 1024, with or without the "i".
 func (b *bytesValue) Set(text string) error {
 	digits := strings.TrimRight(text, "KMGTiBbkmgt ")
 	n, err := strconv.ParseUint(digits, 10, 63)

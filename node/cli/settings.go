@@ -18,6 +18,7 @@ import (
 // the file. Others belong to one command line and would surprise there.
 const settingMark = "covey_setting"
 
+// setting marks a flag as one that the environment and the file can give too.
 func setting(flags *pflag.FlagSet, name string) {
 	// It fails for a flag that does not exist only, which a test would see.
 	_ = flags.SetAnnotation(name, settingMark, []string{"true"})

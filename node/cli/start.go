@@ -31,6 +31,7 @@ type daemon struct {
 	logFormat string
 }
 
+// newDaemon starts from the node's defaults, so that help shows them.
 func newDaemon() *daemon {
 	d := &daemon{cfg: node.DefaultConfig()}
 	d.maxBody = bytesValue(d.cfg.MaxBody)
@@ -48,6 +49,7 @@ func (d *daemon) identityFlags(f *pflag.FlagSet) {
 	}
 }
 
+// logFlags are for everything that writes a node's log.
 func (d *daemon) logFlags(f *pflag.FlagSet) {
 	f.StringVar(&d.logLevel, "log-level", "info", "least level of log lines: debug, info, warn or error")
 	f.StringVar(&d.logFormat, "log-format", "auto", "log lines as json or for people as text; auto is text on a terminal")
@@ -55,6 +57,7 @@ func (d *daemon) logFlags(f *pflag.FlagSet) {
 	setting(f, "log-format")
 }
 
+// flags are those of `covey start`, but for founding and joining.
 func (d *daemon) flags(f *pflag.FlagSet) {
 	d.identityFlags(f)
 	d.logFlags(f)
@@ -93,11 +96,13 @@ func (d *daemon) config(a *app) (node.Config, error) {
 	return cfg, nil
 }
 
+// noColor heeds the NO_COLOR convention.
 func (a *app) noColor() bool {
 	value, set := a.env.LookupEnv("NO_COLOR")
 	return set && value != "" || !terminal(a.env.Stderr)
 }
 
+// startCommand is `covey start`.
 func (a *app) startCommand() *cobra.Command {
 	d := newDaemon()
 	cmd := &cobra.Command{
@@ -184,8 +189,8 @@ func (a *app) greet(ctx context.Context, cfg node.Config, n *node.Node) {
 		return
 	}
 	a.say("node %s is ready, API on %s", n.Cluster().ID(), n.APIAddr())
-	if !cfg.Init {
-		return
+	if !cfg.Init || cfg.Fast {
+		return // nobody joins a throw-away cluster
 	}
 	a.say("admin token: %s", filepath.Join(cfg.DataDir, node.AdminTokenFile))
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -198,6 +203,8 @@ func (a *app) greet(ctx context.Context, cfg node.Config, n *node.Node) {
 	fmt.Fprintf(a.env.Stdout, "covey start --join %s\n", token)
 }
 
+// devCommand is `covey dev`. Peer and gossip take any free port, so that several
+// run side by side.
 func (a *app) devCommand() *cobra.Command {
 	d := newDaemon()
 	cmd := &cobra.Command{

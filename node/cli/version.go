@@ -20,6 +20,7 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
+// thisBuild asks the binary, so that it is right for `go install` too.
 func thisBuild() build {
 	b := build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -41,6 +42,7 @@ func thisBuild() build {
 	return b
 }
 
+// versionCommand is `covey version`.
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the version of this binary",

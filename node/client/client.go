@@ -87,6 +87,7 @@ func (c *Client) pick(last *endpoint) *endpoint {
 	return fallback
 }
 
+// markFailed and markWorking remember whether an address can be talked to.
 func (e *endpoint) markFailed() { e.failed.Store(time.Now().UnixNano()) }
 
 func (e *endpoint) markWorking() {

@@ -88,6 +88,7 @@ func (c *Client) InvokeTo(ctx context.Context, call *Call, w io.Writer) (*Reply,
 	return reply, nil
 }
 
+// invocation is the request of a call.
 func (c *Client) invocation(call *Call) *request {
 	app := call.App
 	if app == "" {
@@ -131,6 +132,7 @@ func readBody(resp *http.Response) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
+// newReply reads what the headers say.
 func newReply(resp *http.Response) *Reply {
 	h := resp.Header
 	reply := &Reply{

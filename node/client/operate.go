@@ -128,6 +128,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	})
 }
 
+// logsPath is the route and the query of a log request.
 func logsPath(query wire.LogQuery) string {
 	app := query.App
 	if app == "" {

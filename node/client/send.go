@@ -170,6 +170,8 @@ func (c *Client) attempt(ctx context.Context, ep *endpoint, req *request, repeat
 	return nil
 }
 
+// build makes the HTTP request of one attempt. The token is set here and nowhere
+// else, and redirects are not followed, so it goes to configured addresses only.
 func (c *Client) build(ctx context.Context, ep *endpoint, req *request, repeated bool) (*http.Request, error) {
 	var body io.Reader
 	if req.body != nil {
@@ -237,6 +239,7 @@ func noQuorum(err error) bool {
 	return ok && answer.Code == wire.CodeNoQuorum
 }
 
+// retryAfter is how long the server asked to wait.
 func retryAfter(err error) time.Duration {
 	if answer, ok := errors.AsType[*Error](err); ok {
 		return answer.RetryAfter
@@ -252,6 +255,8 @@ func unwrapURL(err error) error {
 	return err
 }
 
+// isProblem recognises an error document that lacks our header, as one that went
+// through a proxy may.
 func isProblem(resp *http.Response) bool {
 	return resp.StatusCode >= 400 && resp.Header.Get("Content-Type") == "application/problem+json"
 }
