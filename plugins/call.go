@@ -12,7 +12,8 @@ type Attributes = frame.Attributes
 // Stats are what the instance measured itself about one call.
 type Stats = frame.Stats
 
-// Call is one invocation on its way to an instance. Remaining is filled from the context if it is zero.
+// Call is one invocation on its way to an instance. Remaining, if not zero, may be less than
+// the context allows, never more.
 type Call struct {
 	frame.Invoke
 	// Body must not change before Invoke returns.
@@ -26,7 +27,8 @@ type Reply struct {
 	// Body is the output, unless Stream is set.
 	Body []byte
 	// Stream is set when the function streams its output. Reading blocks for it; a read error that is a
-	// *FunctionError or *ExitError tells how the function ended. It must be read to its end or closed.
+	// *FunctionError or *ExitError tells how the function ended. It must be read to its end or closed. Closed
+	// before its end, its method Settled() <-chan struct{} tells when the instance is done with the call.
 	Stream io.ReadCloser
 
 	answer frame.Answer

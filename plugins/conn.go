@@ -167,11 +167,13 @@ func (c *Conn) Ready(ctx context.Context) (Hello, error) {
 
 // Invoke runs one call. It may be called before Ready: the call then waits in the socket and the instance
 // reads it once it is ready, which spares a cold start one wake-up; if the instance dies first, the error
-// wraps ErrNotStarted. call.Remaining is set from ctx's deadline if it has one. When ctx ends the instance
-// is told to cancel and ctx's error is returned, but the instance may still be busy with the call.
+// wraps ErrNotStarted. call.Remaining is lowered to ctx's deadline if it has one. When ctx ends the instance
+// is told to cancel and a *CanceledError is returned, but the instance may still be busy with the call.
 func (c *Conn) Invoke(ctx context.Context, call *Call) (*Reply, error) {
 	if deadline, ok := ctx.Deadline(); ok {
-		call.Remaining = time.Until(deadline)
+		if left := time.Until(deadline); call.Remaining == 0 || left < call.Remaining {
+			call.Remaining = left
+		}
 	}
 	session, lane := c.session, (*frame.Session)(nil)
 	if len(call.Body) >= laneBody {

@@ -290,26 +290,35 @@ func TestAnswersBecomeErrors(t *testing.T) {
 	}
 }
 
-func TestRemainingComesFromContext(t *testing.T) {
+func TestRemainingIsTheLesserOfCallAndContext(t *testing.T) {
 	t.Parallel()
+	seen := make(chan time.Duration, 1)
 	c, i := connect(t, ConnConfig{}, func(in *frame.Incoming) {
 		var head frame.Invoke
-		if err := head.Parse(in.Head()); err != nil || head.Remaining <= 0 || head.Remaining > time.Minute {
-			t.Errorf("remaining %v, %v", head.Remaining, err)
+		if err := head.Parse(in.Head()); err != nil {
+			t.Error(err)
 		}
+		seen <- head.Remaining
 		echo(in)
 	})
 	i.ready()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	reply, err := c.Invoke(ctx, &Call{})
-	if err != nil {
-		t.Fatal(err)
+	for own, most := range map[time.Duration]time.Duration{0: time.Minute, time.Second: time.Second, time.Hour: time.Minute} {
+		call := &Call{}
+		call.Remaining = own
+		reply, err := c.Invoke(ctx, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.ContentType != "text/plain" {
+			t.Errorf("content type %q", reply.ContentType)
+		}
+		reply.Release()
+		if got := <-seen; got <= most-10*time.Second || got > most {
+			t.Errorf("call with %v in a context of a minute says that %v remain", own, got)
+		}
 	}
-	if reply.ContentType != "text/plain" {
-		t.Errorf("content type %q", reply.ContentType)
-	}
-	reply.Release()
 }
 
 func TestStreamErrorsAreNamed(t *testing.T) {

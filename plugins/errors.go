@@ -105,6 +105,10 @@ func (c *Conn) callError(ctx context.Context, err error) error {
 	return &ExitError{Cause: withoutClosed(err)}
 }
 
+// CanceledError is the error of a call whose context ended before its answer; see its method Settled for when
+// the instance is free again.
+type CanceledError = frame.CanceledError
+
 // failure is what a function gets of an error of its host call.
 func failure(err error) *frame.Failure {
 	var function *FunctionError
@@ -143,6 +147,15 @@ func (s *replyStream) Read(p []byte) (int, error) {
 		return n, &ExitError{Cause: withoutClosed(err)}
 	}
 	return n, fmt.Errorf("read stream: %w", err)
+}
+
+// Settled is closed once the instance is done with a stream that was given up before its end; it is nil for
+// any other.
+func (s *replyStream) Settled() <-chan struct{} {
+	if inner, ok := s.ReadCloser.(interface{ Settled() <-chan struct{} }); ok {
+		return inner.Settled()
+	}
+	return nil
 }
 
 // Close gives up the rest of the stream.

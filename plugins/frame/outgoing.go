@@ -87,10 +87,10 @@ func (s *Session) Call(ctx context.Context, t Type, head Appender, body []byte) 
 	select {
 	case <-c.woken:
 	case <-ctx.Done():
-		if s.unregister(c) {
+		if settled := s.leave(c.id); settled != nil {
 			// c is left to the garbage collector: the reader may be filling its body.
 			_, _ = s.w.Message(Header{Type: Cancel, ID: c.id}, nil, nil)
-			return Answer{}, fmt.Errorf("wait for answer: %w", context.Cause(ctx))
+			return Answer{}, &CanceledError{Cause: context.Cause(ctx), settled: settled}
 		}
 		// The answer is already being handed over.
 		<-c.woken
@@ -171,7 +171,8 @@ func (s *Session) readAnswer(h Header) error {
 	s.mu.Lock()
 	c := s.calls[h.ID]
 	if c == nil {
-		// The caller has given up; its answer was on the way.
+		// The caller has given up, and this was the end of its call.
+		s.settleLocked(h.ID)
 		s.mu.Unlock()
 		buf.Release()
 		return nil
@@ -249,6 +250,9 @@ func (s *Session) readAnswerChunk(h Header) error {
 	s.mu.Unlock()
 	switch {
 	case c == nil:
+		if h.Flags&FlagEnd != 0 {
+			s.settle(h.ID)
+		}
 		return nil
 	case c.stream != nil:
 		return s.readStreamChunk(c, h)

@@ -59,9 +59,10 @@ type Session struct {
 	done       chan struct{}
 
 	mu       sync.Mutex
-	calls    map[uint64]*call     // calls of this side that wait for an answer
-	served   map[uint64]*Incoming // calls of the other side, from first frame to last answer
-	held     []*Incoming          // complete calls that wait for Admit
+	calls    map[uint64]*call         // calls of this side that wait for an answer
+	left     map[uint64]chan struct{} // calls of this side that were given up, until the other side has ended them
+	served   map[uint64]*Incoming     // calls of the other side, from first frame to last answer
+	held     []*Incoming              // complete calls that wait for Admit
 	holding  bool
 	draining bool
 	lastID   uint64
@@ -93,6 +94,7 @@ func NewSession(conn net.Conn, cfg SessionConfig) *Session {
 		w:       NewWriter(conn, cfg.Pool, cfg.Direct || cfg.Lane),
 		done:    make(chan struct{}),
 		calls:   make(map[uint64]*call),
+		left:    make(map[uint64]chan struct{}),
 		served:  make(map[uint64]*Incoming),
 		holding: cfg.Hold,
 	}
@@ -218,6 +220,9 @@ func (s *Session) fail(err error) {
 	s.err = err
 	calls, served := s.calls, s.served
 	s.calls, s.served, s.held = nil, nil, nil
+	for id := range s.left {
+		s.settleLocked(id)
+	}
 	close(s.done)
 	s.mu.Unlock()
 	s.w.Fail(err)

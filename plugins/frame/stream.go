@@ -17,14 +17,15 @@ type streamReader struct {
 	s  *Session
 	id uint64
 
-	mu     sync.Mutex
-	more   sync.Cond
-	chunks []*Buffer
-	off    int // bytes already taken of the first chunk
-	queued int // bytes in chunks that are not taken yet
-	owed   int // bytes taken since the last CREDIT
-	err    error
-	stop   func() bool // ends the watch on the caller's context
+	mu      sync.Mutex
+	more    sync.Cond
+	chunks  []*Buffer
+	off     int // bytes already taken of the first chunk
+	queued  int // bytes in chunks that are not taken yet
+	owed    int // bytes taken since the last CREDIT
+	err     error
+	stop    func() bool     // ends the watch on the caller's context
+	settled <-chan struct{} // set when the stream was given up before its end
 }
 
 var _ io.ReadCloser = (*streamReader)(nil)
@@ -142,13 +143,22 @@ func (r *streamReader) Close() error {
 // abandon cancels the call unless the stream has ended.
 func (r *streamReader) abandon(err error) {
 	r.end(err)
-	r.s.mu.Lock()
-	_, open := r.s.calls[r.id]
-	delete(r.s.calls, r.id)
-	r.s.mu.Unlock()
-	if open {
-		_, _ = r.s.w.Message(Header{Type: Cancel, ID: r.id}, nil, nil)
+	settled := r.s.leave(r.id)
+	if settled == nil {
+		return
 	}
+	r.mu.Lock()
+	r.settled = settled
+	r.mu.Unlock()
+	_, _ = r.s.w.Message(Header{Type: Cancel, ID: r.id}, nil, nil)
+}
+
+// Settled is closed once the other side is done with a stream that was closed, or cut off, before its end.
+// It is nil for a stream that ended by itself.
+func (r *streamReader) Settled() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settled
 }
 
 // StreamWriter sends a streamed answer. Its methods may be used by one goroutine at a time.
