@@ -65,9 +65,9 @@ func DefaultTimings() Timings {
 		Lease:     400 * time.Millisecond,
 		RPC:       10 * time.Second,
 		Dial:      2 * time.Second,
-		Health:    2 * time.Second,
-		Reconcile: 5 * time.Second,
-		Stable:    10 * time.Second,
+		Health:    time.Second,
+		Reconcile: 2 * time.Second,
+		Stable:    3 * time.Second,
 		Replace:   30 * time.Second,
 	}
 }
