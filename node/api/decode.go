@@ -51,15 +51,17 @@ func (c *call) decode(out any) error {
 // (two readers may take different ones), great depth, and anything after the
 // value.
 func checkJSON(raw []byte) error {
+	// A Decoder alone takes a cut value for an end, and a stray bracket after the
+	// value for nothing.
+	if !json.Valid(raw) {
+		return errors.New("the body is not one JSON value")
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	var open []map[string]bool // the keys of each object around us; nil for an array
 	key := false               // the next token is a key
 	for {
 		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("the body is not JSON: %w", err)
 		}
@@ -90,9 +92,6 @@ func checkJSON(raw []byte) error {
 			}
 		}
 		if len(open) == 0 {
-			if d.More() {
-				return errors.New("the body goes on after its value")
-			}
 			return nil
 		}
 		key = open[len(open)-1] != nil
