@@ -21,27 +21,33 @@ type HCLog struct {
 	out  zerolog.Logger // with them
 	name string
 	args []any
+	damp *damper // shared by everything derived from one NewHCLog
 }
 
 var _ hclog.Logger = (*HCLog)(nil)
 
-// NewHCLog returns a logger whose events carry the field library=name.
+// NewHCLog returns a logger whose events carry the field library=name. Of
+// messages that repeat for one peer it writes the first three and then one in
+// thirty seconds.
 func NewHCLog(base zerolog.Logger, name string) *HCLog {
-	return build(base, name, nil)
+	return build(base, name, nil, &damper{})
 }
 
-func build(base zerolog.Logger, name string, args []any) *HCLog {
+func build(base zerolog.Logger, name string, args []any, damp *damper) *HCLog {
 	ctx := base.With()
 	if name != "" {
 		ctx = ctx.Str("library", name)
 	}
-	return &HCLog{base: base, out: ctx.Fields(fields(args)).Logger(), name: name, args: args}
+	return &HCLog{base: base, out: ctx.Fields(fields(args)).Logger(), name: name, args: args, damp: damp}
 }
 
 // Log implements hclog.Logger.
 func (l *HCLog) Log(level hclog.Level, msg string, args ...any) {
+	if !l.enabled(level) || !l.damp.pass(msg, args) {
+		return
+	}
 	event := l.out.WithLevel(toZero(level))
-	if !l.enabled(level) || event == nil {
+	if event == nil {
 		return
 	}
 	event.Fields(fields(args)).Msg(msg)
@@ -87,7 +93,7 @@ func (l *HCLog) ImpliedArgs() []any { return l.args }
 
 // With implements hclog.Logger.
 func (l *HCLog) With(args ...any) hclog.Logger {
-	return build(l.base, l.name, append(l.args[:len(l.args):len(l.args)], args...))
+	return build(l.base, l.name, append(l.args[:len(l.args):len(l.args)], args...), l.damp)
 }
 
 // Name implements hclog.Logger.
@@ -98,11 +104,11 @@ func (l *HCLog) Named(name string) hclog.Logger {
 	if l.name != "" {
 		name = l.name + "." + name
 	}
-	return build(l.base, name, l.args)
+	return build(l.base, name, l.args, l.damp)
 }
 
 // ResetNamed implements hclog.Logger.
-func (l *HCLog) ResetNamed(name string) hclog.Logger { return build(l.base, name, l.args) }
+func (l *HCLog) ResetNamed(name string) hclog.Logger { return build(l.base, name, l.args, l.damp) }
 
 // SetLevel implements hclog.Logger and does nothing: the daemon's level counts.
 func (l *HCLog) SetLevel(hclog.Level) {}

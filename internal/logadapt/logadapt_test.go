@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,4 +126,36 @@ func FuzzParseLine(f *testing.F) {
 			t.Errorf("%q became longer: %q", line, msg)
 		}
 	})
+}
+
+func TestHCLogThinsOutWhatRepeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := NewHCLog(zerolog.New(&out), "raft")
+		for range 100 {
+			log.Error("failed to heartbeat", "peer", "a", "backoff time", time.Second)
+			log.Named("x").Error("failed to heartbeat", "peer", "b")
+		}
+		if got := events(t, &out); len(got) != 2*dampFirst {
+			t.Errorf("%d events of 200, want the first %d of each peer", len(got), dampFirst)
+		}
+		time.Sleep(dampEvery + time.Second)
+		log.Error("failed to heartbeat", "peer", "a")
+		log.Error("failed to heartbeat", "peer", "a")
+		if got := events(t, &out); len(got) != 1 {
+			t.Errorf("%d events after a pause, want one", len(got))
+		}
+	})
+}
+
+func TestHCLogRemembersABoundedNumberOfKinds(t *testing.T) {
+	t.Parallel()
+	log := NewHCLog(zerolog.Nop().Level(zerolog.DebugLevel), "raft")
+	for i := range 3 * dampKinds {
+		log.Error("message", "peer", i)
+	}
+	if n := len(log.damp.kinds); n > dampKinds {
+		t.Errorf("%d kinds are remembered, the bound is %d", n, dampKinds)
+	}
 }
