@@ -110,7 +110,7 @@ func DefaultTimings() Timings {
 		Retry:     100 * time.Millisecond,
 		RetryMax:  3 * time.Second,
 		RPC:       5 * time.Second,
-		Propose:   15 * time.Second,
+		Propose:   8 * time.Second,
 		Idle:      5 * time.Second,
 		Reconcile: 5 * time.Second,
 		Clock:     30 * time.Second,

@@ -131,7 +131,7 @@ func (c *Cluster) proposeOnce(ctx context.Context, command *clusterpb.Command, h
 		result, err := c.proposeHere(ctx, command)
 		return result, hinted(err), err
 	}
-	conn, err := c.conns.get(leader)
+	conn, err := c.conns.ready(ctx, leader)
 	if err != nil {
 		return nil, "", err
 	}

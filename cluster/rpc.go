@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
@@ -164,6 +165,31 @@ func (c *connections) get(node state.NodeID) (*grpc.ClientConn, error) {
 	}
 	c.conns[node] = conn
 	return conn, nil
+}
+
+// ready is get for a request that must not be lost unseen: it returns once the
+// connection stands, so that a failure to connect, after which nothing was sent,
+// is told apart from a failure of the request. That error wraps ErrUnreachable.
+func (c *connections) ready(ctx context.Context, node state.NodeID) (*grpc.ClientConn, error) {
+	conn, err := c.get(node)
+	if err != nil {
+		return nil, err
+	}
+	for failed := false; ; {
+		conn.Connect()
+		switch s := conn.GetState(); {
+		case s == connectivity.Ready:
+			return conn, nil
+		case s == connectivity.TransientFailure && failed, s == connectivity.Shutdown:
+			return nil, fmt.Errorf("connect to node %s: %w", node, ErrUnreachable)
+		default:
+			// A failure of before is no news: the attempt that follows it counts.
+			failed = failed || s == connectivity.Connecting
+			if !conn.WaitForStateChange(ctx, s) {
+				return nil, fmt.Errorf("connect to node %s: %w: %w", node, ErrUnreachable, ctx.Err())
+			}
+		}
+	}
 }
 
 // keep closes the connections to nodes that fail the test.
