@@ -65,7 +65,7 @@ func (d *daemon) flags(f *pflag.FlagSet) {
 	f.StringVar(&d.cfg.TLSCert, "tls-cert", "", "PEM file with the certificate of the API; without one it speaks plain HTTP")
 	f.StringVar(&d.cfg.TLSKey, "tls-key", "", "PEM file with the key of the certificate")
 	f.DurationVar(&d.cfg.DrainTimeout, "drain-timeout", d.cfg.DrainTimeout, "how long a stopping node waits for open calls")
-	f.Var(&d.memory, "memory", "memory for functions on this node (default three quarters of the machine's)")
+	f.Var(&d.memory, "memory", "memory for functions on this node (default four fifths of the machine's)")
 	f.Var(&d.maxBody, "max-body", "largest request and answer of a call")
 	for _, name := range []string{"api", "tls-cert", "tls-key", "drain-timeout", "memory", "max-body"} {
 		setting(f, name)
@@ -90,6 +90,7 @@ func (d *daemon) config(a *app) (node.Config, error) {
 		return cfg, usagef("--log-format %q is none of auto, json and text", text)
 	}
 	cfg.Logger = out.Level(level).With().Timestamp().Logger()
+	cfg.Build = thisBuild().Version
 	if err := cfg.Validate(); err != nil {
 		return cfg, &usageError{err}
 	}
