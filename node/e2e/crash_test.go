@@ -31,7 +31,7 @@ func TestEveryCallIsAccountedForWhileNodesAreKilled(t *testing.T) {
 		ids[n] = c.id(n)
 	}
 	b := newBooks(t)
-	l := startLoad(c, 4, "again", "once")
+	l := startLoad(c, 6, "again", "once")
 	defer l.finish()
 	for _, n := range c.nodes { // the load has reached every node
 		await(t, 20*time.Second, "load runs on "+n.name, func() error { return l.ranOn(ids[n], time.Time{}) })

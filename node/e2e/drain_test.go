@@ -23,7 +23,7 @@ func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 	for _, n := range c.nodes {
 		ids[n] = c.id(n)
 	}
-	l := startLoad(c, 3, "again", "once")
+	l := startLoad(c, 6, "again", "once")
 	defer l.finish()
 	drained := c.nodes[1]
 	await(t, 20*time.Second, "load runs on "+drained.name, func() error { return l.ranOn(ids[drained], time.Time{}) })

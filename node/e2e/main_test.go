@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/covey-dev/covey/node/nodetest"
 )
 
 // The programs under test, built once before the first test.
@@ -48,17 +50,13 @@ func parallel() error {
 	return flag.Set("test.parallel", atOnce)
 }
 
-// build compiles the programs the way they are shipped, without the race
-// detector: what is tested here is what users run.
+// build compiles the programs: what is tested here is what users run.
 func build() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "covey-e2e-"); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/covey", "./node/e2e/ledger/function")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("build: %w\n%s", err, out), os.RemoveAll(dir))
+	if err := nodetest.Build(dir, "cmd/covey", "node/e2e/ledger/function"); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	coveyBin, functionBin = filepath.Join(dir, "covey"), filepath.Join(dir, "function")
 	return dir, nil

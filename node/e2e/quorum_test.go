@@ -15,6 +15,7 @@ import (
 	"github.com/covey-dev/covey/node/client"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/e2e/ledger"
+	"github.com/covey-dev/covey/node/nodetest"
 )
 
 // TestLastNodeOfThreeServesAndRefusesChanges kills two voters of three: the
@@ -24,12 +25,13 @@ func TestLastNodeOfThreeServesAndRefusesChanges(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	c.deploy("noted", wire.FunctionSpec{})
-	c.deploy("never-called", wire.FunctionSpec{}) // its code may lie elsewhere only
+	v := c.deploy("never-called", wire.FunctionSpec{}) // its code comes to the third owner by itself
 	c.awaitWhole(3, formTime)
 	leader := c.leader()
 	last := c.others(leader)[0]
 	cl := c.once(last)
 	mustCall(t, cl, "noted", ledger.Order{Op: ledger.OpNote}, nil)
+	nodetest.AwaitCode(t, v, last.dir)
 	for _, n := range c.others(last) {
 		n.kill()
 	}
@@ -37,7 +39,8 @@ func TestLastNodeOfThreeServesAndRefusesChanges(t *testing.T) {
 	for range 20 {
 		mustCall(t, c.client(last), "noted", ledger.Order{Op: ledger.OpNote}, nil)
 	}
-	t.Logf("20 calls within %v of the loss", time.Since(lost))
+	mustCall(t, c.client(last), "never-called", ledger.Order{Op: ledger.OpNote}, nil)
+	t.Logf("21 calls within %v of the loss", time.Since(lost))
 	refusesChanges(t, c, last)
 	if _, err := covey("status", "--addr", last.api, "--token-file", c.nodes[0].dir+"/admin.token"); err == nil || !strings.Contains(err.Error(), "no quorum") {
 		t.Errorf("status says nothing of the quorum: %v", err)

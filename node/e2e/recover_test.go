@@ -87,7 +87,7 @@ func TestBackupRestoresIntoANewCluster(t *testing.T) {
 	invokeToken := strings.TrimSpace(c.covey("token", "create", "--scope", "invoke", "--data-dir", c.nodes[0].dir))
 	l := startLoad(c, 2, "noted")
 	file := filepath.Join(t.TempDir(), "covey.backup")
-	await(t, 20*time.Second, "load runs", func() error { return l.ranOn(c.id(c.nodes[0]), time.Time{}) })
+	await(t, 20*time.Second, "load runs", func() error { return l.ranOn("", time.Time{}) })
 	c.covey("backup", file, "--data-dir", c.nodes[0].dir)
 	for _, e := range l.finish() {
 		if e.err != nil {

@@ -1,33 +1,34 @@
 package nodetest
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/covey-dev/covey/node/client"
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
-// Build compiles a main package of this repository the way `covey deploy` does
-// and returns the program's path. name is below plugins/examples, or a path from
-// the root of the repository.
-func Build(t testing.TB, name string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), filepath.Base(name))
-	pkg := "github.com/covey-dev/covey/plugins/examples/" + name
-	if filepath.Base(name) != name {
-		pkg = "github.com/covey-dev/covey/" + name
+// Build compiles main packages of this repository into a folder, the way they are
+// shipped: static, and without the race detector. It is for TestMain, so that
+// tests share what it builds.
+func Build(dir string, packages ...string) error {
+	args := []string{"build", "-trimpath", "-o", dir + string(filepath.Separator)}
+	for _, p := range packages {
+		args = append(args, "github.com/covey-dev/covey/"+p)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, pkg)
+	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+		return fmt.Errorf("build %v: %w\n%s", packages, err, out)
 	}
-	return path
+	return nil
 }
 
 // Deploy uploads a program and deploys it as a version of a function of the
@@ -50,3 +51,21 @@ func Deploy(t testing.TB, c *client.Client, name, program string, spec wire.Func
 	return v
 }
 
+// AwaitCode waits until the code of a version is on the disk of each of the data
+// directories. A deploy returns once two nodes have it; the third owner fetches it
+// a moment later.
+func AwaitCode(t testing.TB, v *wire.Version, dataDirs ...string) {
+	t.Helper()
+	digest, ok := strings.CutPrefix(v.Spec.Artifacts[0].Digest, "sha256:")
+	if !ok {
+		t.Fatalf("digest %q", v.Spec.Artifacts[0].Digest)
+	}
+	Await(t, 20*time.Second, func() error {
+		for _, dir := range dataDirs {
+			if _, err := os.Stat(filepath.Join(dir, "blobs", "objects", digest[:2], digest)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

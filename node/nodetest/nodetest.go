@@ -68,7 +68,7 @@ func config(t testing.TB, name string, skew *clock.Skewed) node.Config {
 	cfg.Fast, cfg.Clock = true, skew
 	cfg.Memory = 2 << 30
 	cfg.DrainTimeout = 5 * time.Second
-	cfg.Logger = zerolog.New(zerolog.NewTestWriter(t)).With().Timestamp().Str("node_name", name).Logger().Level(zerolog.InfoLevel)
+	cfg.Logger = Logger(t).With().Str("node_name", name).Logger().Level(zerolog.InfoLevel)
 	cfg.Exit = func(code int) { t.Errorf("%s wants to end the process with %d", name, code) }
 	return cfg
 }
@@ -249,4 +249,18 @@ func Await(t testing.TB, most time.Duration, check func() error) {
 		}
 		<-tick.C
 	}
+}
+
+// FreeAddress returns a loopback address that nobody listens on now.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
