@@ -81,7 +81,7 @@ func cgroupPids(dir string) []int {
 type cgroup struct {
 	version int
 	dirs    map[string]string
-	join    []*os.File // v1: the cgroup.procs of each hierarchy, v2: the directory
+	join    []*os.File // v1: the tasks of each hierarchy, v2: the directory
 }
 
 // create makes a cgroup without limits. It returns nil when there are no cgroups.
@@ -97,7 +97,10 @@ func (t cgroupTree) create(name string) (*cgroup, error) {
 			return nil, &os.PathError{Op: "mkdir", Path: dir, Err: err}
 		}
 		c.dirs[controller] = dir
-		path, flags := filepath.Join(dir, "cgroup.procs"), unix.O_WRONLY
+		// Not cgroup.procs: moving a process as a whole makes the kernel wait until no
+		// other one forks, which is an RCU grace period of 10 ms and more. The stage
+		// moves itself, and has one thread.
+		path, flags := filepath.Join(dir, "tasks"), unix.O_WRONLY
 		if c.version == 2 {
 			path, flags = dir, unix.O_PATH|unix.O_DIRECTORY
 		}
