@@ -16,18 +16,29 @@ import (
 // after each change of the state or of the peers it tells them who is there and
 // which versions this node has a share of.
 func (n *Node) keepFleet(ctx context.Context) error {
+	late := time.NewTicker(lateEvery)
+	defer late.Stop()
 	for {
 		changed := n.cluster.Changed() // before View, so that no change is missed
 		view := n.cluster.View()
 		n.applyFleet(view)
+		var again <-chan time.Time
+		if self := view.Member(n.cluster.ID()); self != nil && self.Draining {
+			again = late.C
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-n.changed:
+		case <-again:
 		}
 	}
 }
+
+// lateEvery is how often a draining node ends the instances of calls that came
+// late, from here or from nodes that had not heard of the drain.
+const lateEvery = time.Second
 
 func (n *Node) applyFleet(view *state.View) {
 	alive := n.alive()

@@ -10,7 +10,8 @@ import (
 
 // TestDrainAndStopUnderLoadFailNoCall drains a node and then stops and starts each
 // in order, as an upgrade would, while functions are called: no call fails, not
-// even of a function that may not be repeated, and each runs once.
+// even of a function that may not be repeated, and each runs once. Restarted under
+// load, a node hands no call to an instance that is not ready (row R21).
 func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
