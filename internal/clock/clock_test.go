@@ -15,7 +15,7 @@ func TestSkewedClockIsWrongByItsOffset(t *testing.T) {
 		}
 		for _, d := range []time.Duration{time.Hour, -3 * time.Second, 0} {
 			c.Skew(d)
-			if got := c.Now().Sub(time.Now()); got != d {
+			if got := time.Until(c.Now()); got != d {
 				t.Errorf("clock is off by %v, want %v", got, d)
 			}
 		}

@@ -65,13 +65,13 @@ func (r Result) CPUPerCall() time.Duration {
 func (l *Load) validate() error {
 	var errs []error
 	if l.Addr == "" {
-		errs = append(errs, errors.New("Addr: must be host:port"))
+		errs = append(errs, errors.New("load without Addr"))
 	}
 	if l.Callers < 1 {
-		errs = append(errs, errors.New("Callers: must be at least 1"))
+		errs = append(errs, errors.New("load without Callers"))
 	}
 	if l.Duration <= 0 {
-		errs = append(errs, errors.New("Duration: must be positive, every run is bounded"))
+		errs = append(errs, errors.New("load without Duration: every run is bounded"))
 	}
 	return errors.Join(errs...)
 }
