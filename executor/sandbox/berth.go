@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +30,8 @@ type berths struct {
 	network bool
 
 	ready  chan *berth
+	latest atomic.Int64  // when a berth was taken last, in Unix nanoseconds
+	few    chan struct{} // wakes fill from its rest when few are ready
 	failed chan error    // for takers, while making fails
 	used   chan *os.File // network namespaces whose instance is gone
 	stop   chan struct{}
@@ -38,11 +42,17 @@ type berths struct {
 // 100 KB, most of it for the network namespace.
 const berthsReady = 8
 
+// refillAfter is how long fill rests after a start. Making a berth and starting
+// an instance want the same locks of the kernel (those of cgroups and of network
+// namespaces) and the same processors, and only for the latter somebody waits.
+// When half of the berths are gone it is a burst, and resting would delay it.
+const refillAfter = 25 * time.Millisecond
+
 // startBerths makes a first berth to see whether it can be done, with a network
 // namespace in it if network is set.
 func startBerths(s *Sandbox, network bool) (*berths, error) {
 	b := &berths{
-		sandbox: s, network: network, ready: make(chan *berth, berthsReady),
+		sandbox: s, network: network, ready: make(chan *berth, berthsReady), few: make(chan struct{}, 1),
 		failed: make(chan error), stop: make(chan struct{}), used: make(chan *os.File, berthsReady),
 	}
 	first := make(chan error, 1)
@@ -78,13 +88,43 @@ func (b *berths) fill(first chan<- error) {
 				return
 			}
 		}
+		if !b.rest() {
+			return
+		}
 		next, err = b.make()
+	}
+}
+
+// rest returns when it is time to make another berth, or with false when there
+// shall be no more.
+func (b *berths) rest() bool {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait := refillAfter - time.Since(time.Unix(0, b.latest.Load()))
+		if len(b.ready) < berthsReady/2 || wait <= 0 || wait > refillAfter { // the clock was set back
+			return true
+		}
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-b.few:
+		case <-b.stop:
+			return false
+		}
 	}
 }
 
 // take returns a berth, waiting for one if none is ready. A first error may be
 // older than what has been given back since; a second one is fresh.
 func (b *berths) take() (next *berth, err error) {
+	b.latest.Store(time.Now().UnixNano())
+	if len(b.ready) <= berthsReady/2 {
+		select {
+		case b.few <- struct{}{}:
+		default:
+		}
+	}
 	select {
 	case next = <-b.ready:
 		return next, nil
