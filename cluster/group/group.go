@@ -239,12 +239,37 @@ func (g *Group) Close() error {
 		g.waitsMu.Lock()
 		close(g.closing)
 		g.waitsMu.Unlock()
+		// Raft forgets questions that are queued when it stops, and whoever waits for
+		// one would wait for ever. So it first answers those under way: it commits
+		// them, or finds within a lease that it leads no more.
+		t := g.cfg.Timings
+		g.awaitAnswers(t.Election + 2*t.Lease + time.Second)
+		g.transport.pipes.close()
 		err := g.raft.Shutdown().Error()
 		err = errors.Join(err, g.transport.Close())
-		g.waits.Wait()
+		if !g.awaitAnswers(time.Second) {
+			g.log.Warn().Msg("closed with questions that raft never answered")
+		}
 		g.leading.close()
 		g.closeErr = errors.Join(err, g.closeStores())
 		g.metrics.set.unregister()
 	})
 	return g.closeErr
+}
+
+// awaitAnswers waits for the goroutines that wait for Raft, but not for ever;
+// false means that some still do.
+func (g *Group) awaitAnswers(limit time.Duration) bool {
+	done := make(chan struct{})
+	// Ends with the last answer.
+	go func() {
+		g.waits.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }

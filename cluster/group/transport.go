@@ -32,6 +32,7 @@ type transport struct {
 	patience time.Duration
 	onVouch  func()
 	raft     atomic.Pointer[raftState]
+	pipes    *pipelines
 	rpcs     chan raft.RPC
 	done     chan struct{}
 	once     sync.Once
@@ -80,8 +81,10 @@ func newTransport(cfg transportConfig) *transport {
 		}),
 		patience: cfg.patience,
 		onVouch:  cfg.onVouch,
-		rpcs:     make(chan raft.RPC),
-		done:     make(chan struct{}),
+		// Twice what the library itself waits for an answer.
+		pipes: newPipelines(2 * cfg.timings.RPC),
+		rpcs:  make(chan raft.RPC),
+		done:  make(chan struct{}),
 	}
 	t.NetworkTransport.SetHeartbeatHandler(t.heartbeat)
 	t.pump.Go(t.forward)
@@ -94,6 +97,15 @@ func (t *transport) watch(r raftState) { t.raft.Store(&r) }
 // SetHeartbeatHandler implements raft.Transport. Raft offers its fast path here,
 // and is not taken up on it.
 func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	return t.pipes.add(inner)
+}
 
 // Consumer implements raft.Transport.
 func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
@@ -170,6 +182,7 @@ func (t *transport) Close() error {
 	var err error
 	t.once.Do(func() {
 		close(t.done)
+		t.pipes.close()
 		err = t.NetworkTransport.Close()
 		t.CloseStreams()
 		t.pump.Wait()
