@@ -62,6 +62,6 @@ func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 		b.readFiles(n)
 	}
 	b.readLogs(c.client(), "again", "once")
-	a := audit{t: t, entries: entries, books: b.byRequest(), explain: c.sentTo, idempotent: functions}
-	a.check()
+	a := audit{entries: entries, books: b.byRequest(), explain: c.sentTo, idempotent: functions}
+	a.check(t)
 }

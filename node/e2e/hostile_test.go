@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -132,10 +133,24 @@ func TestFunctionSeesNothingOfTheNodeOrOfOthers(t *testing.T) {
 	if len(processesWith(secret)) == 0 {
 		t.Fatal("the victim does not run")
 	}
+	// Two things that it must find show that it can look: a file that every
+	// instance sees, and a text in the ledger of its own.
+	const open = "/etc/passwd"
+	own := `"function":"spy"`
 	var got ledger.Report
-	mustCall(t, c.client(), "spy", ledger.Order{Op: ledger.OpSpy, Paths: paths, Secrets: []string{secret, c.token, "PRIVATE KEY"}}, &got)
+	mustCall(t, c.client(), "spy", ledger.Order{
+		Op: ledger.OpSpy, Paths: append(paths, open), Secrets: []string{own, secret, c.token, "PRIVATE KEY"},
+	}, &got)
+	ownLedger := filepath.Join(got.Home, ledger.File)
+	if !slices.Contains(got.Reached, open) || !slices.Contains(got.Found, ownLedger) {
+		t.Fatalf("the spy does not find what is there: %+v", got)
+	}
+	got.Found = slices.DeleteFunc(got.Found, func(path string) bool { return path == ownLedger })
 	namespaces := got.Processes <= 3
 	for _, path := range got.Reached {
+		if path == open {
+			continue
+		}
 		if namespaces && strings.HasPrefix(path, "/proc/") && strings.Count(path, "/") == 3 && ownNumber(path) {
 			continue // small numbers are the spy's own processes there
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,8 +44,7 @@ func (b *books) add(text string) {
 	b.executions[fmt.Sprintf("%s/%d", e.Instance, e.Number)] = e
 }
 
-// runDir is where the instances of a node have their private directories. It
-// outlives a daemon that was killed, until the next start.
+// runDir is where the instances of a node have their private directories.
 func (n *node) runDir() string {
 	n.t.Helper()
 	text, err := os.ReadFile(filepath.Join(n.dir, "sandbox.json"))
@@ -84,19 +84,53 @@ func (n *node) release() {
 	}
 }
 
-// readFiles takes over the ledgers of a node's instances, living and killed.
+// readFiles takes over the ledgers of a living node's instances.
 func (b *books) readFiles(n *node) {
 	b.t.Helper()
+	b.read(b.open(n))
+}
+
+// killKeeping kills a node and takes over the ledgers of its instances. It stops
+// the daemon for a moment before, so that no instance begins after the ledgers
+// are opened: once the daemon is dead, any other daemon of this machine removes
+// what it left.
+func (b *books) killKeeping(n *node) {
+	b.t.Helper()
+	n.pause()
+	files := b.open(n)
+	n.kill()
+	b.read(files)
+}
+
+// open opens the ledgers of a node's instances.
+func (b *books) open(n *node) []*os.File {
+	b.t.Helper()
+	var files []*os.File
 	for _, dir := range n.instanceDirs() {
-		text, err := os.ReadFile(filepath.Join(dir, ledger.File))
+		f, err := os.Open(filepath.Join(dir, ledger.File))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it ended in order this moment, so its log is complete
 		}
 		if err != nil {
+			b.t.Fatalf("open ledger: %v", err)
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+func (b *books) read(files []*os.File) {
+	b.t.Helper()
+	for _, f := range files {
+		text, err := io.ReadAll(f)
+		if err := errors.Join(err, f.Close()); err != nil {
 			b.t.Errorf("read ledger: %v", err)
 		}
 		for line := range strings.Lines(string(text)) {
-			b.add(line)
+			// Half a line is an instance that died while it wrote, before it did more.
+			if strings.HasSuffix(line, "\n") {
+				b.add(line)
+			}
 		}
 	}
 }
@@ -210,7 +244,6 @@ type killing struct {
 
 // audit compares what callers were told with what ran.
 type audit struct {
-	t       *testing.T
 	entries []entry
 	books   map[string][]ledger.Execution
 	kills   []killing
@@ -221,37 +254,50 @@ type audit struct {
 }
 
 // check fails the test for every call that has not what it was promised.
-func (a *audit) check() {
-	a.t.Helper()
-	failed, known := map[string]int{}, map[string]bool{}
+func (a *audit) check(t *testing.T) {
+	t.Helper()
+	found := a.problems()
+	for _, p := range found[:min(len(found), 20)] {
+		t.Error(p)
+	}
+	if len(found) > 20 {
+		t.Errorf("and %d problems more", len(found)-20)
+	}
+	failed := map[string]int{}
 	for _, e := range a.entries {
-		known[e.id] = true
-		ran := a.books[e.id]
 		if e.err != nil {
 			failed[e.function]++
 		}
+	}
+	t.Logf("%d calls, failed: %v, executions of %d ids, %d kills", len(a.entries), failed, len(a.books), len(a.kills))
+}
+
+func (a *audit) problems() []string {
+	var found []string
+	problem := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	known := map[string]bool{}
+	for _, e := range a.entries {
+		known[e.id] = true
+		ran := a.books[e.id]
 		switch {
+		case e.err == nil && len(ran) == 0:
+			problem("%s succeeded and never ran", e.id)
+		case a.idempotent[e.function] && e.err != nil:
+			problem("%s of idempotent %s failed: %v; ran %+v", e.id, e.function, e.err, ran)
 		case a.idempotent[e.function]:
-			if e.err != nil {
-				a.t.Errorf("%s of idempotent %s failed: %v; ran %+v", e.id, e.function, e.err, ran)
-			} else if len(ran) == 0 {
-				a.t.Errorf("%s succeeded and never ran", e.id)
-			}
 		case len(ran) > 1:
-			a.t.Errorf("%s of %s ran %d times: %+v", e.id, e.function, len(ran), ran)
-		case e.err == nil && len(ran) != 1:
-			a.t.Errorf("%s succeeded and never ran", e.id)
+			problem("%s of %s ran %d times: %+v", e.id, e.function, len(ran), ran)
 		case e.err != nil && !a.excused(&e, ran):
-			a.t.Errorf("%s of %s failed, but neither its entry nor its executing node was killed: %s to %s: %v; ran %+v; sent to %v",
+			problem("%s of %s failed, but neither its entry nor its executing node was killed: %s to %s: %v; ran %+v; sent to %v",
 				e.id, e.function, e.start.Format(time.StampMilli), e.end.Format(time.StampMilli), e.err, ran, a.explain(e.id))
 		}
 	}
 	for id, ran := range a.books {
 		if !known[id] {
-			a.t.Errorf("nobody called %s, which ran: %+v", id, ran)
+			problem("nobody called %s, which ran: %+v", id, ran)
 		}
 	}
-	a.t.Logf("%d calls, failed: %v, executions of %d ids, %d kills", len(a.entries), failed, len(a.books), len(a.kills))
+	return found
 }
 
 // excused tells whether a node that had to do with a call was killed while the
@@ -291,4 +337,51 @@ func (c *cluster) sentTo(id string) []string {
 		nodes = append(nodes, attempt.Node)
 	}
 	return nodes
+}
+
+// TestAuditFindsWhatIsWrong gives the audit one promise broken at a time.
+func TestAuditFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	ran := func(nodes ...string) (list []ledger.Execution) {
+		for _, n := range nodes {
+			list = append(list, ledger.Execution{Node: n})
+		}
+		return list
+	}
+	lost := errors.New("POST http://127.0.0.1:7/: EOF")
+	kills := []killing{{node: &node{api: "127.0.0.1:7"}, id: "a", begun: at(10), end: at(11)}}
+	for _, tc := range []struct {
+		name  string
+		entry entry
+		ran   []ledger.Execution
+		sent  []string
+		bad   bool
+	}{
+		{name: "ran once", entry: entry{function: "once"}, ran: ran("a")},
+		{name: "ran twice", entry: entry{function: "once"}, ran: ran("a", "b"), bad: true},
+		{name: "never ran", entry: entry{function: "once"}, bad: true},
+		{name: "idempotent ran twice", entry: entry{function: "again"}, ran: ran("a", "b")},
+		{name: "idempotent never ran", entry: entry{function: "again"}, bad: true},
+		{name: "idempotent failed", entry: entry{function: "again", err: lost, start: at(9), end: at(12)}, ran: ran("a"), bad: true},
+		{name: "entry was killed", entry: entry{function: "once", err: lost, start: at(9), end: at(12)}},
+		{name: "entry was killed before", entry: entry{function: "once", err: lost, start: at(12), end: at(13)}, bad: true},
+		{name: "entry was killed afterwards", entry: entry{function: "once", err: lost, start: at(8), end: at(9)}, bad: true},
+		{name: "executing node was killed", entry: entry{function: "once", err: errors.New("lost"), start: at(9), end: at(12)}, ran: ran("a")},
+		{name: "was on its way to the killed node", entry: entry{function: "once", err: errors.New("lost"), start: at(9), end: at(12)}, sent: []string{"a"}},
+		{name: "other node executed", entry: entry{function: "once", err: errors.New("lost"), start: at(9), end: at(12)}, ran: ran("b"), bad: true},
+		{name: "failed and ran twice", entry: entry{function: "once", err: lost, start: at(9), end: at(12)}, ran: ran("a", "b"), bad: true},
+		{name: "nobody called it", entry: entry{id: "other", function: "again"}, ran: ran("a"), bad: true},
+	} {
+		a := audit{
+			entries: []entry{tc.entry}, books: map[string][]ledger.Execution{}, kills: kills,
+			explain: func(string) []string { return tc.sent }, idempotent: map[string]bool{"again": true},
+		}
+		if tc.ran != nil {
+			a.books[""] = tc.ran
+		}
+		if found := a.problems(); (len(found) > 0) != tc.bad {
+			t.Errorf("%s: found %q", tc.name, found)
+		}
+	}
 }

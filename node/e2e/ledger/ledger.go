@@ -63,4 +63,6 @@ type Report struct {
 	Files     int `json:"files"`
 	Processes int `json:"processes"`
 	UID       int `json:"uid"`
+	// Home is the private directory.
+	Home string `json:"home"`
 }

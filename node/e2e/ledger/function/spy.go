@@ -23,7 +23,7 @@ const (
 // spy tries to reach the paths it was told of and looks for secrets in every
 // environment, command line and small file that it can read.
 func spy(in ledger.Order) ledger.Report {
-	r := ledger.Report{UID: os.Getuid()}
+	r := ledger.Report{UID: os.Getuid(), Home: os.Getenv("HOME")}
 	for _, path := range in.Paths {
 		if reach(path) {
 			r.Reached = append(r.Reached, path)
@@ -50,7 +50,7 @@ func spy(in ledger.Order) ledger.Report {
 			look(filepath.Join("/proc", p.Name(), name))
 		}
 	}
-	for _, root := range []string{"/tmp", "/dev/shm", "/run", "/var", "/home", "/root", "/etc", "/srv", "/opt", "/work"} {
+	for _, root := range []string{r.Home, "/tmp", "/dev/shm", "/run", "/var", "/home", "/root", "/etc", "/srv", "/opt", "/work"} {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if r.Files++; r.Files > mostFiles {
 				return filepath.SkipAll
