@@ -70,6 +70,13 @@ func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining = min(remaining, deadline.Sub(began))
 	}
+	if !req.Deadline.IsZero() {
+		remaining = min(remaining, req.Deadline.Sub(began))
+	}
+	if remaining <= 0 {
+		in.p.release(s, began, 0)
+		return nil, fmt.Errorf("call %s: %w: %w", in.p.key, context.DeadlineExceeded, plugins.ErrNotStarted)
+	}
 	// Armed before the call leaves, so that there is no moment without a limit.
 	s.fill(req, remaining)
 	in.log.begin(&req.ID)

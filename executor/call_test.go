@@ -32,10 +32,12 @@ func TestTimeoutEndsTheInstanceFirst(t *testing.T) {
 		name     string
 		timeout  time.Duration
 		deadline time.Duration
+		request  time.Duration
 		want     time.Duration
 	}{
-		{"of the version", 2 * time.Second, time.Minute, 2 * time.Second},
-		{"of the caller", time.Minute, 3 * time.Second, 3 * time.Second},
+		{"of the version", 2 * time.Second, time.Minute, 0, 2 * time.Second},
+		{"of the caller", time.Minute, 3 * time.Second, 0, 3 * time.Second},
+		{"of the request", time.Minute, time.Minute, 4 * time.Second, 4 * time.Second},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,7 +45,11 @@ func TestTimeoutEndsTheInstanceFirst(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), c.deadline)
 				defer cancel()
 				began := time.Now()
-				resp, err := r.Invoke(ctx, testSpec(func(s *Spec) { s.Timeout = c.timeout }), request("r"))
+				req := request("r")
+				if c.request > 0 {
+					req.Deadline = began.Add(c.request)
+				}
+				resp, err := r.Invoke(ctx, testSpec(func(s *Spec) { s.Timeout = c.timeout }), req)
 				if n := r.l.living(); n != 0 {
 					t.Errorf("%d instances when the timeout was reported", n)
 				}

@@ -129,8 +129,9 @@ func (e *Executor) close() {
 
 // Invoke runs one call of the version that spec describes: in a free instance,
 // in one that it starts, or after a wait in the version's queue. It returns when
-// the answer (or the first byte of a stream) is here. ctx bounds wait and run
-// together; its end is passed on to the instance.
+// the answer (or the first byte of a stream) is here. ctx and the request's
+// deadline bound wait and run together; the end of ctx is passed on to the
+// instance.
 //
 // Errors that wrap plugins.ErrNotStarted: the call did not start. Otherwise:
 // *plugins.FunctionError from the function, ErrTimeout, *plugins.ExitError when
@@ -143,7 +144,7 @@ func (e *Executor) Invoke(ctx context.Context, spec *Spec, req *Request) (*Respo
 		if err != nil {
 			return nil, err
 		}
-		g, err := p.acquire(ctx)
+		g, err := p.acquire(ctx, req.Deadline)
 		if errors.Is(err, errPoolGone) {
 			e.dropPools([]*pool{p}) // unless Run did already
 			continue

@@ -60,7 +60,7 @@ func (p *pool) adopt(spec *Spec) {
 }
 
 // acquire finds a slot for a call, or waits for one within the queue's bounds.
-func (p *pool) acquire(ctx context.Context) (grant, error) {
+func (p *pool) acquire(ctx context.Context, deadline time.Time) (grant, error) {
 	p.mu.Lock()
 	// The slot used last, so that what is not needed falls idle and can go.
 	if n := len(p.slots); n > 0 && p.closed == nil {
@@ -76,7 +76,7 @@ func (p *pool) acquire(ctx context.Context) (grant, error) {
 		return grant{}, err
 	}
 	p.grow()
-	return p.await(ctx, w)
+	return p.await(ctx, deadline, w)
 }
 
 // takeLocked accounts for a call in s.
@@ -129,13 +129,17 @@ func (p *pool) mayStartLocked(spec *Spec, now time.Time) bool {
 }
 
 // await waits for the grant of a queued call.
-func (p *pool) await(ctx context.Context, w *waiter) (grant, error) {
+func (p *pool) await(ctx context.Context, deadline time.Time, w *waiter) (grant, error) {
 	// A caller without a deadline of its own must not wait for ever: longer than a
 	// start and a whole call in front of it there is little hope.
 	var expired <-chan time.Time
-	if _, bounded := ctx.Deadline(); !bounded {
+	if _, bounded := ctx.Deadline(); !bounded || !deadline.IsZero() {
 		spec := p.spec.Load()
-		timer := time.NewTimer(spec.Timeout + p.startTimeout(spec))
+		most := spec.Timeout + p.startTimeout(spec)
+		if !deadline.IsZero() {
+			most = deadline.Sub(w.since)
+		}
+		timer := time.NewTimer(most)
 		defer timer.Stop()
 		expired = timer.C
 	}

@@ -71,6 +71,31 @@ func TestCallerThatLeavesFreesItsPlace(t *testing.T) {
 	})
 }
 
+func TestRequestDeadlineBoundsTheWait(t *testing.T) {
+	onFakes(t, withHandler(hang), func(t *testing.T, r *rig) {
+		spec := testSpec(func(s *Spec) { s.Max, s.Timeout = 1, time.Hour })
+		running := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { running <- r.call(ctx, spec, "r") }()
+		synctest.Wait()
+		for _, left := range []time.Duration{2 * time.Second, 0, -time.Second} {
+			req, began := request("w"), time.Now()
+			req.Deadline = began.Add(left)
+			_, err := r.Invoke(t.Context(), spec, req)
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, plugins.ErrNotStarted) {
+				t.Errorf("with %v left: got %v", left, err)
+			}
+			if took := time.Since(began); took != max(left, 0) {
+				t.Errorf("waited %v, want %v", took, left)
+			}
+		}
+		cancel()
+		if err := <-running; !errors.Is(err, context.Canceled) {
+			t.Errorf("the running call got %v", err)
+		}
+	})
+}
+
 func TestWaitWithoutADeadlineIsBounded(t *testing.T) {
 	onFakes(t, withHandler(hang), func(t *testing.T, r *rig) {
 		spec := testSpec(func(s *Spec) { s.Max, s.Timeout, s.StartTimeout = 1, 2*time.Hour, time.Hour })

@@ -98,6 +98,10 @@ type Request struct {
 	Depth uint8
 	// Attributes are further facts for the function. May be nil.
 	Attributes plugins.Attributes
+	// Deadline bounds wait and run like the context's; zero means none. The
+	// executor has timers for both anyway, and a context with a deadline costs a
+	// warm call more than the rest of the executor.
+	Deadline time.Time
 }
 
 // Response is how a call went. Invoke returns one for every call that reached an

@@ -37,9 +37,9 @@ func (r remote) Call(ctx context.Context, node state.NodeID, call *invoke.Call) 
 		Hops: 1, WantLogs: req.WantLogs, Body: req.Body,
 	}
 	done := func() {}
-	if deadline, ok := ctx.Deadline(); ok {
-		out.Remaining = max(time.Until(deadline), time.Millisecond)
-		ctx, done = extend(ctx, deadline.Add(answerRoom))
+	if !call.Deadline.IsZero() {
+		out.Remaining = max(time.Until(call.Deadline), time.Millisecond)
+		ctx, done = context.WithDeadline(ctx, call.Deadline.Add(answerRoom))
 	}
 	reply, err := r.link.Call(ctx, node, &out)
 	var load *scheduler.Load
@@ -65,21 +65,6 @@ func (r remote) Call(ctx context.Context, node state.NodeID, call *invoke.Call) 
 		done()
 	})
 	return resp, load, nil
-}
-
-// extend returns a context that is cancelled with ctx, but not by ctx's own
-// deadline: that one travels with the call.
-func extend(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.Canceled) {
-			cancel()
-		}
-	})
-	return longer, func() {
-		stop()
-		cancel()
-	}
 }
 
 // received turns another node's reply, which may be nil beside a function's
@@ -110,19 +95,18 @@ func (n *Node) serveLink(ctx context.Context, _ state.NodeID, in *link.Call) (*l
 		ID: in.RequestID, App: in.App, Function: in.Function, Body: in.Body, ContentType: in.ContentType,
 		Trace: in.Trace, Depth: in.Depth, WantLogs: in.WantLogs, Attributes: attributeMap(in.Attributes),
 	}
-	done := func() {}
+	var deadline time.Time
 	if in.Remaining > 0 {
-		ctx, done = context.WithTimeout(ctx, in.Remaining)
+		deadline = time.Now().Add(in.Remaining)
 	}
 	resp, load, err := n.path.Serve(ctx, &invoke.Call{
 		Version: state.VersionKey{
 			App: state.AppName(in.App), Function: state.FunctionName(in.Function), Number: state.VersionNumber(in.Version),
 		},
-		Request: req, Attempt: in.Attempt,
+		Request: req, Attempt: in.Attempt, Deadline: deadline,
 	})
 	reply := &link.Reply{Load: &load}
 	if resp == nil {
-		done()
 		return reply, err
 	}
 	reply.Body, reply.Stream, reply.ContentType, reply.Status = resp.Body, resp.Stream, resp.ContentType, uint16(resp.Status)
@@ -134,10 +118,7 @@ func (n *Node) serveLink(ctx context.Context, _ state.NodeID, in *link.Call) (*l
 	}
 	u := resp.Usage
 	reply.Usage = link.Usage{Billed: u.Billed, Init: u.Init, CPU: u.CPU, MemoryLimit: u.MemoryLimit, MemoryPeak: u.MemoryPeak}
-	reply.OnRelease(func(*link.Reply) {
-		resp.Release()
-		done()
-	})
+	reply.OnRelease(func(*link.Reply) { resp.Release() })
 	if err == nil && resp.FunctionError != nil {
 		err = resp.FunctionError
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster/state"
+	"github.com/covey-dev/covey/executor"
 	"github.com/covey-dev/covey/plugins"
 )
 
@@ -71,18 +72,28 @@ type Response struct {
 	// LogTail is the last part (4 KiB) of what the call logged, if asked for.
 	LogTail []byte
 
+	// ran is the executor's answer, and release what else is to be given back.
+	ran     *executor.Response
 	release func()
+	// leave gives the call's place within its app's limits back.
+	leave func()
 }
 
 // Release gives pooled memory back and closes the stream. It may be called more
 // than once and on a nil Response.
 func (r *Response) Release() {
-	if r == nil || r.release == nil {
+	if r == nil {
 		return
 	}
-	release := r.release
-	r.release = nil
-	release()
+	r.ran.Release()
+	release, leave := r.release, r.leave
+	r.ran, r.release, r.leave = nil, nil, nil
+	if release != nil {
+		release()
+	}
+	if leave != nil {
+		leave()
+	}
 }
 
 // Whole returns the answer as one piece, reading a stream to its end. It fails

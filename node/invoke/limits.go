@@ -21,12 +21,11 @@ type appLimits struct {
 	running atomic.Int64
 }
 
-func nothing() {}
-
-// enter takes a place for one call; the function it returns gives it back.
+// enter takes a place for one call; the function it returns gives it back, and is
+// nil when there is nothing to give back.
 func (l *limits) enter(app *state.App, function string) (func(), error) {
 	if app == nil || app.Limits == nil || (app.Limits.GetInvocationsPerSecond() == 0 && app.Limits.GetConcurrency() == 0) {
-		return nothing, nil
+		return nil, nil
 	}
 	a := l.of(app)
 	if a.rate != nil && !a.rate.Allow() {
@@ -36,7 +35,7 @@ func (l *limits) enter(app *state.App, function string) (func(), error) {
 		a.running.Add(-1)
 		return nil, &BusyError{Function: function, Reason: "the app's concurrency limit on this node is reached", RetryAfter: retryAfter}
 	} else if most == 0 {
-		return nothing, nil
+		return nil, nil
 	}
 	return func() { a.running.Add(-1) }, nil
 }

@@ -68,7 +68,7 @@ func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, err
 	}
 	ran, err := p.cfg.Local.Invoke(ctx, t.spec, &executor.Request{
 		ID: req.ID, Attempt: call.Attempt, Body: req.Body, ContentType: req.ContentType,
-		Trace: req.Trace, Depth: req.Depth, Attributes: Attributes(req.Attributes),
+		Trace: req.Trace, Depth: req.Depth, Attributes: Attributes(req.Attributes), Deadline: call.Deadline,
 	})
 	resp := p.response(t, call, ran)
 	switch fe, failed := errors.AsType[*plugins.FunctionError](err); {
@@ -100,7 +100,7 @@ func (p *Path) response(t *target, call *Call, ran *executor.Response) *Response
 		return resp
 	}
 	resp.Body, resp.Stream, resp.ContentType, resp.Status = ran.Body, ran.Stream, ran.ContentType, ran.Status
-	resp.Cold, resp.release = ran.Cold, ran.Release
+	resp.Cold, resp.ran = ran.Cold, ran
 	resp.SetHeaders(ran.Attributes)
 	resp.Steps = make([]Step, 0, 6)
 	if ran.Steps.Queue > 0 {

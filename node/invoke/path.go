@@ -51,6 +51,9 @@ type Call struct {
 	Request *Request
 	// Attempt counts from 1 and grows only when an earlier one may have run.
 	Attempt uint32
+	// Deadline is when the entry node gives up. It travels beside the context,
+	// whose own deadline would cost a timer per call; zero means none.
+	Deadline time.Time
 }
 
 // Config is what a Path works with. All fields are required but Logs.
@@ -123,6 +126,7 @@ type run struct {
 	req      *Request
 	start    time.Time
 	target   *target
+	deadline time.Time // when this node gives up
 	attempts []AttemptRecord
 }
 
@@ -140,27 +144,19 @@ func (r *run) invoke(ctx context.Context) (*Response, error) {
 		return nil, err
 	}
 	r.target = p.tables.find(view, ver)
-	release, err := p.limits.enter(view.App(ver.Key.App), r.target.name)
+	leave, err := p.limits.enter(view.App(ver.Key.App), r.target.name)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithDeadline(ctx, r.deadline())
+	r.deadline = r.giveUp()
 	resp, err := r.attempt(ctx)
-	done := func() {
-		cancel()
-		release()
-	}
 	if err != nil {
-		done()
+		if leave != nil {
+			leave()
+		}
 		return nil, r.explain(ctx, err)
 	}
-	inner := resp.release
-	resp.release = func() {
-		if inner != nil {
-			inner()
-		}
-		done()
-	}
+	resp.leave = leave
 	return resp, nil
 }
 
@@ -205,14 +201,19 @@ func (r *run) prepare() {
 	r.req = &req
 }
 
-// deadline is when this node gives up: the caller's time, or enough for the
+// giveUp is when this node gives up: the caller's time, or enough for the
 // function's own timeout after a wait.
-func (r *run) deadline() time.Time {
+func (r *run) giveUp() time.Time {
 	d := r.start.Add(r.target.timeout + maxWait)
 	if own := r.req.Deadline; !own.IsZero() && own.Before(d) {
 		return own
 	}
 	return d
+}
+
+// over reports that nobody waits for an answer any more.
+func (r *run) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !time.Now().Before(r.deadline)
 }
 
 // explain turns an error of the parts into what it means for the caller.
@@ -224,12 +225,12 @@ func (r *run) explain(ctx context.Context, err error) error {
 		return &StartError{Function: r.target.name, Reason: withLog(start.Reason, start.Log)}
 	case crashing:
 		return &StartError{Function: r.target.name, Reason: crash.Error()}
-	case errors.Is(err, ErrTimeout), ctx.Err() == nil:
+	case errors.Is(err, ErrTimeout), !r.over(ctx):
 		return err
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%w after %v: %w", ErrTimeout, time.Since(r.start).Round(time.Millisecond), err)
-	default:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%w: %w", ErrCanceled, err)
+	default:
+		return fmt.Errorf("%w after %v: %w", ErrTimeout, time.Since(r.start).Round(time.Millisecond), err)
 	}
 }
 

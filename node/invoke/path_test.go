@@ -321,6 +321,24 @@ func isStart(text string) func(error) bool {
 	}
 }
 
+func TestNoOtherNodeIsAskedAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.load = executor.Load{Instances: 1, Free: 1}
+	deadline := time.Now().Add(20 * time.Millisecond)
+	w.local = func(req *executor.Request) (*executor.Response, error) {
+		if !req.Deadline.Equal(deadline) {
+			t.Errorf("the executor got the deadline %v, want %v", req.Deadline, deadline)
+		}
+		<-time.After(time.Until(deadline))
+		return nil, fmt.Errorf("waited: %w: %w", context.DeadlineExceeded, plugins.ErrNotStarted)
+	}
+	_, err := w.invoke(&Request{Deadline: deadline})
+	if !errors.Is(err, ErrTimeout) || len(w.asked) != 1 {
+		t.Errorf("got %v after asking %v", err, w.asked)
+	}
+}
+
 func TestRefusalsBeforePlacement(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -83,7 +83,7 @@ func (r *run) judge(ctx context.Context, err error) verdict {
 	switch {
 	case err == nil:
 		return answered
-	case ctx.Err() != nil, errors.Is(err, ErrTimeout):
+	case r.over(ctx), errors.Is(err, ErrTimeout):
 		return final
 	case startFailed && isInit(start), crashing:
 		return final // it would fail in the same way elsewhere
@@ -115,7 +115,7 @@ func (r *run) nowhere(last error) error {
 func (r *run) send(ctx context.Context, d scheduler.Decision, number uint32) (*Response, error) {
 	p, begun := r.path, time.Now()
 	p.cfg.Placer.Sent(d)
-	call := Call{Version: r.target.version.Key, Request: r.req, Attempt: number}
+	call := Call{Version: r.target.version.Key, Request: r.req, Attempt: number, Deadline: r.deadline}
 	var resp *Response
 	var load *scheduler.Load
 	var err error
