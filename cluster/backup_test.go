@@ -17,7 +17,7 @@ import (
 
 func TestBackupBecomesANewCluster(t *testing.T) {
 	t.Parallel()
-	fleet, fresh := clustertest.Start(t, 2), clustertest.New(t)
+	fleet, fresh := clustertest.Start(t, 2), clustertest.New(t, clustertest.FixedPorts())
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	old := fleet.Nodes()[1]

@@ -6,12 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/covey-dev/covey/cluster/clustertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { clustertest.RunMain(m) }
 
 func TestThreeNodesFormAClusterAndAgree(t *testing.T) {
 	t.Parallel()

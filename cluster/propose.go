@@ -15,6 +15,9 @@ import (
 	"github.com/covey-dev/covey/cluster/state"
 )
 
+// hintsMax is how many hints at the leader are followed before the next pause.
+const hintsMax = 2
+
 // Propose commits a command and returns its result once this node's View shows
 // it. It works on any node: without the leadership it asks the leader, and tries
 // again, under the same command id, until the context ends (Timings.Propose if it
@@ -63,6 +66,7 @@ func (c *Cluster) proposeUntil(ctx context.Context, command *clusterpb.Command) 
 	sent := false
 	pause := newPause(c.cfg.Timings.Retry, c.cfg.Timings.RetryMax)
 	var hint state.NodeID
+	hops := 0
 	for {
 		result, next, err := c.proposeOnce(ctx, command, hint)
 		if err == nil {
@@ -70,17 +74,21 @@ func (c *Cluster) proposeUntil(ctx context.Context, command *clusterpb.Command) 
 		}
 		retry, maybe := proposalFailed(err)
 		sent = sent || maybe
-		if !retry {
+		switch {
+		case !retry && sent:
+			// Refused now, but an earlier attempt may have got through.
+			return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		case !retry:
 			return nil, err
 		}
-		// A hint is followed at once, but only one that says something new.
-		if next != "" && next != hint {
+		// A hint is followed at once, but not for ever: after a change of leaders two
+		// nodes may name each other.
+		if next != "" && next != hint && hops < hintsMax && ctx.Err() == nil {
 			hint = next
-			if ctx.Err() == nil {
-				continue
-			}
+			hops++
+			continue
 		}
-		hint = ""
+		hint, hops = "", 0
 		if !pause.wait(ctx) {
 			if sent {
 				return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)

@@ -37,6 +37,7 @@ func (c *Cluster) Consistent(ctx context.Context) (*state.View, error) {
 func (c *Cluster) readIndexUntil(ctx context.Context) (state.Index, error) {
 	pause := newPause(c.cfg.Timings.Retry, c.cfg.Timings.RetryMax)
 	var hint state.NodeID
+	hops := 0
 	for {
 		index, next, err := c.readIndexOnce(ctx, hint)
 		if err == nil {
@@ -45,11 +46,12 @@ func (c *Cluster) readIndexUntil(ctx context.Context) (state.Index, error) {
 		if errors.Is(err, ErrClosed) || errors.Is(err, ErrRemoved) || errors.Is(err, ErrDenied) {
 			return 0, err
 		}
-		if next != "" && next != hint && ctx.Err() == nil {
+		if next != "" && next != hint && hops < hintsMax && ctx.Err() == nil {
 			hint = next
+			hops++
 			continue
 		}
-		hint = ""
+		hint, hops = "", 0
 		if !pause.wait(ctx) {
 			return 0, fmt.Errorf("%w: %w", ErrNoLeader, err)
 		}

@@ -69,7 +69,7 @@ func start(t *testing.T, id state.NodeID, tune ...func(*Config)) *member {
 		Timings: fast(), Logger: zerolog.Nop(),
 	}
 	if os.Getenv("COVEY_TEST_LOG") != "" {
-		m.cfg.Logger = zerolog.New(zerolog.NewTestWriter(t)).With().Str("node", string(id)).Logger()
+		m.cfg.Logger = zerolog.New(os.Stderr).With().Str("node", string(id)).Logger()
 	}
 	for _, f := range tune {
 		f(&m.cfg)
