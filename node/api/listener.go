@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"io"
 	stdlog "log"
 	"net"
@@ -120,16 +121,20 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// SetWriteDeadline takes note, so that Write knows what is in force.
+// SetWriteDeadline takes note, so that Write knows what is in force. Lifting the
+// deadline, which net/http does after each answer, is left undone: every Write
+// makes sure of its own time.
 func (c *conn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		return nil
+	}
 	c.deadline.Store(0)
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// SetDeadline takes note likewise.
+// SetDeadline sets both likewise.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.deadline.Store(0)
-	return c.Conn.SetDeadline(t)
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Close gives the connection's place back, once.

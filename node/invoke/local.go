@@ -56,6 +56,13 @@ func full(l *executor.Load, spec *executor.Spec) bool {
 	return l.Free == 0 && atMax && l.Queued >= spec.Queue
 }
 
+// localCall is the memory of one call here, in one piece.
+type localCall struct {
+	req   executor.Request
+	resp  Response
+	steps [6]Step // room for all kinds
+}
+
 // local runs a call in the executor and turns its answer into a Response.
 func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, error) {
 	if t.spec == nil {
@@ -66,11 +73,12 @@ func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, err
 		p.depths.Store(req.ID, req.Depth)
 		defer p.depths.Delete(req.ID)
 	}
-	ran, err := p.cfg.Local.Invoke(ctx, t.spec, &executor.Request{
+	lc := &localCall{req: executor.Request{
 		ID: req.ID, Attempt: call.Attempt, Body: req.Body, ContentType: req.ContentType,
 		Trace: req.Trace, Depth: req.Depth, Attributes: Attributes(req.Attributes), Deadline: call.Deadline,
-	})
-	resp := p.response(t, call, ran)
+	}}
+	ran, err := p.cfg.Local.Invoke(ctx, t.spec, &lc.req)
+	resp := p.response(lc, t, call, ran)
 	switch fe, failed := errors.AsType[*plugins.FunctionError](err); {
 	case err == nil:
 		return resp, nil
@@ -91,8 +99,9 @@ func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, err
 }
 
 // response wraps what the executor gave, which may be nil beside an error.
-func (p *Path) response(t *target, call *Call, ran *executor.Response) *Response {
-	resp := &Response{RequestID: call.Request.ID, Version: t.version.Key, Node: p.cfg.Self}
+func (p *Path) response(lc *localCall, t *target, call *Call, ran *executor.Response) *Response {
+	resp := &lc.resp
+	resp.RequestID, resp.Version, resp.Node = call.Request.ID, t.version.Key, p.cfg.Self
 	if call.Request.WantLogs && p.cfg.Logs != nil {
 		resp.LogTail = p.cfg.Logs(t.version.Key.FunctionKey(), call.Request.ID)
 	}
@@ -102,7 +111,7 @@ func (p *Path) response(t *target, call *Call, ran *executor.Response) *Response
 	resp.Body, resp.Stream, resp.ContentType, resp.Status = ran.Body, ran.Stream, ran.ContentType, ran.Status
 	resp.Cold, resp.ran = ran.Cold, ran
 	resp.SetHeaders(ran.Attributes)
-	resp.Steps = make([]Step, 0, 6)
+	resp.Steps = lc.steps[:0]
 	if ran.Steps.Queue > 0 {
 		resp.Steps = append(resp.Steps, Step{"queue", ran.Steps.Queue})
 	}

@@ -114,7 +114,7 @@ func NewPath(cfg Config) (*Path, error) {
 // platform's. The caller must Release the response.
 func (p *Path) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	start := time.Now()
-	r := run{path: p, req: req, start: start}
+	r := &run{path: p, req: req, start: start}
 	resp, err := r.invoke(ctx)
 	p.cfg.Records.Add(r.record(resp, err))
 	return resp, err
@@ -128,6 +128,11 @@ type run struct {
 	target   *target
 	deadline time.Time // when this node gives up
 	attempts []AttemptRecord
+
+	// What is handed to the placer and to the place, kept here because it would
+	// otherwise be allocated by itself.
+	query scheduler.Query
+	call  Call
 }
 
 func (r *run) invoke(ctx context.Context) (*Response, error) {
@@ -245,9 +250,10 @@ func withLog(reason, log string) string {
 
 // record is what this invocation leaves behind for `covey explain`.
 func (r *run) record(resp *Response, err error) Record {
+	took := time.Since(r.start)
 	rec := Record{
 		RequestID: r.req.ID, App: r.req.App, Function: r.req.Function, Caller: r.req.Caller,
-		Entry: r.path.cfg.Self, Start: r.path.cfg.Clock.Now().Add(-time.Since(r.start)), Took: time.Since(r.start),
+		Entry: r.path.cfg.Self, Start: r.path.cfg.Clock.Now().Add(-took), Took: took,
 		BytesIn: int64(len(r.req.Body)), Attempts: r.attempts, Outcome: "ok",
 	}
 	if r.target != nil {

@@ -59,11 +59,11 @@ func (r *run) attempt(ctx context.Context) (*Response, error) {
 }
 
 func (r *run) place(hops int, exclude []state.NodeID) (scheduler.Decision, error) {
-	q := scheduler.Query{
+	r.query = scheduler.Query{
 		Version: r.target.version, Assignment: r.target.assignment,
 		Local: r.path.load(r.target), Hops: hops, Exclude: exclude, Now: time.Now(),
 	}
-	return r.path.cfg.Placer.Place(&q)
+	return r.path.cfg.Placer.Place(&r.query)
 }
 
 // verdict says what an attempt's error means for the next one.
@@ -111,24 +111,32 @@ func (r *run) nowhere(last error) error {
 	return &BusyError{Function: r.target.name, Reason: reason, RetryAfter: retryAfter}
 }
 
+// history is the memory for the record of a call that one attempt answers, which
+// most do.
+type history struct {
+	attempts [1]AttemptRecord
+	steps    [4]Step
+}
+
 // send makes one attempt and keeps its record.
 func (r *run) send(ctx context.Context, d scheduler.Decision, number uint32) (*Response, error) {
 	p, begun := r.path, time.Now()
 	p.cfg.Placer.Sent(d)
-	call := Call{Version: r.target.version.Key, Request: r.req, Attempt: number, Deadline: r.deadline}
+	r.call = Call{Version: r.target.version.Key, Request: r.req, Attempt: number, Deadline: r.deadline}
 	var resp *Response
 	var load *scheduler.Load
 	var err error
 	if d.Local {
-		resp, err = p.local(ctx, r.target, &call)
+		resp, err = p.local(ctx, r.target, &r.call)
 		l := p.load(r.target)
 		load = &l
 	} else {
-		resp, load, err = p.cfg.Remote.Call(ctx, d.Node, &call)
+		resp, load, err = p.cfg.Remote.Call(ctx, d.Node, &r.call)
 	}
 	took := time.Since(begun)
 	out := scheduler.Outcome{Load: load, Refused: errors.Is(err, plugins.ErrNotStarted)}
 	rec := AttemptRecord{Node: d.Node, Reason: d.Reason.String(), Took: took}
+	h := new(history)
 	if err != nil {
 		rec.Error, rec.Started = err.Error(), !out.Refused
 	} else {
@@ -137,9 +145,13 @@ func (r *run) send(ctx context.Context, d scheduler.Decision, number uint32) (*R
 		if !d.Local {
 			resp.Steps = append(resp.Steps, Step{"hop", took - resp.inner()})
 		}
-		rec.Cold, rec.Steps = resp.Cold, resp.Steps
+		// A copy: the record outlives the response by far.
+		rec.Cold, rec.Steps = resp.Cold, append(h.steps[:0], resp.Steps...)
 	}
-	p.cfg.Placer.Done(d, out, time.Now())
+	p.cfg.Placer.Done(d, out, begun.Add(took))
+	if r.attempts == nil {
+		r.attempts = h.attempts[:0]
+	}
 	r.attempts = append(r.attempts, rec)
 	return resp, err
 }
