@@ -151,12 +151,15 @@ func (a *app) run(ctx context.Context, cfg node.Config) error {
 	if err := leaveAddress(cfg, n.APIAddr()); err != nil {
 		return errors.Join(err, n.Close())
 	}
-	greeting, stop := context.WithCancel(ctx)
-	var greeter sync.WaitGroup
-	greeter.Go(func() { a.greet(greeting, cfg, n) })
+	beside, stop := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { a.greet(beside, cfg, n) })
+	if _, set := a.env.LookupEnv("GOGC"); !set {
+		helpers.Go(func() { newHeap().run(beside) })
+	}
 	err = n.Run(ctx)
 	stop() // a node that fails by itself must not wait for its greeting
-	greeter.Wait()
+	helpers.Wait()
 	if err != nil {
 		return fmt.Errorf("run node: %w", err)
 	}
