@@ -82,7 +82,7 @@ func newTransport(cfg transportConfig) *transport {
 		patience: cfg.patience,
 		onVouch:  cfg.onVouch,
 		// Twice what the library itself waits for an answer.
-		pipes: newPipelines(2 * cfg.timings.RPC),
+		pipes: newPipelines(2*cfg.timings.RPC, cfg.timings.Heartbeat),
 		rpcs:  make(chan raft.RPC),
 		done:  make(chan struct{}),
 	}
