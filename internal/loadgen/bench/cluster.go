@@ -70,34 +70,33 @@ func (b *bench) leader(ctx context.Context) (*member, error) {
 	return nil, errors.New("no node leads")
 }
 
+// companions is how many members join before observers are counted: from seven
+// nodes on five vote and two stand by, and what those cost is no observer's cost.
+const companions = 4
+
 // observerCost measures what many observers cost the leader.
 func (b *bench) observerCost(ctx context.Context) error {
+	few, err := b.join(ctx, "companions", companions)
+	if err != nil {
+		return err
+	}
+	defer few.end()
+	if err := b.rolesSettled(ctx); err != nil {
+		return err
+	}
 	leader, err := b.leader(ctx)
 	if err != nil {
 		return err
 	}
-	idle, err := b.share(ctx, leader)
+	without, err := b.share(ctx, leader)
 	if err != nil {
 		return err
 	}
-	token, err := b.cluster.client.CreateJoinToken(ctx, wire.JoinTokenRequest{})
+	many, err := b.join(ctx, "observers", b.plan.observers)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(os.Args[0], "observers", "-n", fmt.Sprint(b.plan.observers), "-dir", filepath.Join(b.dir, "observers"), "-join", token.Token)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	p, err := start(cmd)
-	if err != nil {
-		return err
-	}
-	defer p.end()
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
-		return fmt.Errorf("observers said %q: %w", line, err)
-	}
+	defer many.end()
 	// Joining is work for everybody; what is measured is the state after it.
 	<-time.After(b.plan.idleWindow / 2)
 	with, err := b.share(ctx, leader)
@@ -105,10 +104,52 @@ func (b *bench) observerCost(ctx context.Context) error {
 		return err
 	}
 	b.report.add(row{
-		Name: "observers", Callers: b.plan.observers, Unit: "% of a core", Value: with - idle,
-		note: fmt.Sprintf("leader: %s %% with them, %s %% without", number(with), number(idle)),
+		Name: "observers", Callers: b.plan.observers, Unit: "% of a core", Value: with - without,
+		note: fmt.Sprintf("leader of five voters and two standbys: %s %% with them, %s %% without", number(with), number(without)),
 	})
 	return nil
+}
+
+// join runs so many further members in a process of their own and returns when
+// all of them belong to the cluster.
+func (b *bench) join(ctx context.Context, dir string, n int) (*proc, error) {
+	token, err := b.cluster.client.CreateJoinToken(ctx, wire.JoinTokenRequest{})
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(os.Args[0], "observers", "-n", fmt.Sprint(n), "-dir", filepath.Join(b.dir, dir), "-join", token.Token)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		p.end()
+		return nil, fmt.Errorf("%s said %q: %w", dir, line, err)
+	}
+	return p, nil
+}
+
+// rolesSettled waits until five members vote and all others stand by.
+func (b *bench) rolesSettled(ctx context.Context) error {
+	return await(ctx, 60*time.Second, func() error {
+		list, err := b.cluster.client.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		roles := map[string]int{}
+		for _, n := range list {
+			roles[n.Role]++
+		}
+		if roles["voter"] != 5 || roles["standby"] != 2 {
+			return fmt.Errorf("roles are %v", roles)
+		}
+		return nil
+	})
 }
 
 // share is how much of a core a node uses while nothing is asked of it.

@@ -105,6 +105,7 @@ func measure(ctx context.Context, o options) (err error) {
 		name string
 		run  func(context.Context) error
 	}{
+		{"idle nodes", b.idleNodes},
 		{"calls", b.calls},
 		{"cold starts", b.colds},
 		{"burst of starts", b.burst},
@@ -131,4 +132,5 @@ type bench struct {
 	echo    string // path of the echo function
 	cluster *nodes
 	report  *report
+	fresh   footprint // of the nodes before any work
 }

@@ -133,17 +133,22 @@ func (c *nodes) start(ctx context.Context, m *member, args ...string) error {
 
 // connect makes the client for all members.
 func (c *nodes) connect() error {
-	cfg := client.DefaultConfig()
-	cfg.Token = c.token
-	for _, m := range c.members {
-		cfg.Addresses = append(cfg.Addresses, m.api)
-	}
 	if c.client != nil {
 		c.client.Close()
 	}
 	var err error
-	c.client, err = client.New(cfg)
+	c.client, err = c.clientOf(c.members...)
 	return err
+}
+
+// clientOf makes a client that knows these members only.
+func (c *nodes) clientOf(members ...*member) (*client.Client, error) {
+	cfg := client.DefaultConfig()
+	cfg.Token = c.token
+	for _, m := range members {
+		cfg.Addresses = append(cfg.Addresses, m.api)
+	}
+	return client.New(cfg)
 }
 
 // settled waits until all members live and vote.
@@ -277,28 +282,30 @@ func stat(pid int) (parent int, used int64, ok bool) {
 	return parent, user + system, true
 }
 
-// children returns the living descendants of a process.
+// children returns the living children of a process.
 func children(pid int) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	parents := map[int]int{}
+	var found []int
 	for _, e := range entries {
-		if p, err := strconv.Atoi(e.Name()); err == nil {
-			if parent, _, ok := stat(p); ok {
-				parents[p] = parent
-			}
+		p, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if parent, _, ok := stat(p); ok && parent == pid {
+			found = append(found, p)
 		}
 	}
-	var found []int
-	for p := range parents {
-		for q := parents[p]; q > 1; q = parents[q] {
-			if q == pid {
-				found = append(found, p)
-				break
-			}
-		}
+	return found
+}
+
+// descendants returns the living descendants of a process.
+func descendants(pid int) []int {
+	found := children(pid)
+	for i := 0; i < len(found); i++ {
+		found = append(found, children(found[i])...)
 	}
 	return found
 }

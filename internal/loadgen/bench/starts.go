@@ -11,59 +11,89 @@ import (
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
-// colds measures cold starts: each call goes to a function that has no instance
-// yet, and the call after it is the warm one that it is held against. The floor
-// is the same program executed without node and sandbox, to its first answer.
-func (b *bench) colds(ctx context.Context) error {
+// coldPause lies between two cold starts: they are measured one by one, each
+// after the work that the one before it leaves to the background.
+const coldPause = 50 * time.Millisecond
+
+// colds measures cold starts: a call of a function that has no instance yet, over
+// the median of five calls of it that follow. One node takes and runs them all,
+// the others are drained; it holds the program, which the first start, discarded,
+// makes sure of. The floor is the same program executed without node and sandbox,
+// from fork to its first answer.
+func (b *bench) colds(ctx context.Context) (err error) {
+	here := b.cluster.members[0]
+	for _, m := range b.cluster.members[1:] {
+		if err := b.cluster.client.Drain(ctx, m.name, true); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.cluster.client.Drain(ctx, m.name, false)) }()
+	}
+	node, err := b.cluster.clientOf(here)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	names := make([]string, b.plan.colds+1)
+	for i := range names {
+		names[i] = fmt.Sprintf("cold-%d", i)
+		if err := b.cluster.deploy(ctx, names[i], b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
+			return err
+		}
+	}
 	var cold, warm, added, floor []float64
-	for i := range b.plan.colds {
-		name := fmt.Sprintf("cold-%d", i)
-		if err := b.cluster.deploy(ctx, name, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
-			return err
-		}
-		first, isCold, err := b.timed(ctx, name)
+	for i, name := range names {
+		<-time.After(coldPause)
+		first, again, err := coldStart(ctx, node, name)
 		if err != nil {
 			return err
 		}
-		if !isCold {
-			return fmt.Errorf("first call of %s was warm", name)
-		}
-		var warms []float64
-		for range 5 {
-			took, _, err := b.timed(ctx, name)
-			if err != nil {
-				return err
-			}
-			warms = append(warms, took)
-		}
-		cold, warm = append(cold, first), append(warm, median(warms))
-		added = append(added, first-median(warms))
-		took, err := b.floor(ctx)
+		<-time.After(coldPause)
+		bare, err := b.floor(ctx)
 		if err != nil {
 			return err
 		}
-		floor = append(floor, took)
+		if i > 0 {
+			cold, warm, added, floor = append(cold, first), append(warm, again), append(added, first-again), append(floor, bare)
+		}
 	}
 	b.report.add(
 		row{Name: "exec_floor", Callers: 1, Bytes: 2, Unit: "ms", Value: median(floor), Ratio: 1, p50: median(floor), p99: quantile(floor, 0.99), note: "same program, no node, no sandbox"},
 		row{
 			Name: "cold_start_go", Callers: 1, Bytes: 2, Unit: "ms", Value: median(added), Ratio: median(added) / median(floor), p50: median(cold), p99: quantile(cold, 0.99),
-			note: fmt.Sprintf("over a warm call of %s ms", number(median(warm))),
+			spread: [2]float64{quantile(added, 0), quantile(added, 1)},
+			note: fmt.Sprintf("median of %d over the same node's warm call of %s ms; code on the node, first start discarded; p50 and p99 are whole calls",
+				len(added), number(median(warm))),
 		},
 	)
 	return nil
 }
 
-// timed calls a function through the first node and tells how long it took, in
-// milliseconds, and whether it was cold.
-func (b *bench) timed(ctx context.Context, name string) (ms float64, cold bool, err error) {
-	begun := time.Now()
-	reply, err := b.cluster.client.Invoke(ctx, &client.Call{Function: name, Body: []byte("{}")})
-	took := time.Since(begun)
-	if err != nil {
-		return 0, false, err
+// coldStart calls a function for the first time, and then a few times more. It
+// returns the first and the median of the others, in milliseconds.
+func coldStart(ctx context.Context, node *client.Client, name string) (first, again float64, err error) {
+	var warm []float64
+	for i := range 6 {
+		took, reply, err := timed(ctx, node, name)
+		if err != nil {
+			return 0, 0, err
+		}
+		if reply.Cold != (i == 0) {
+			return 0, 0, fmt.Errorf("call %d of %s: cold is %v", i+1, name, reply.Cold)
+		}
+		if i == 0 {
+			first = took
+		} else {
+			warm = append(warm, took)
+		}
 	}
-	return micros(took) / 1000, reply.Cold, nil
+	return first, median(warm), nil
+}
+
+// timed calls a function and tells how long it took, in milliseconds.
+func timed(ctx context.Context, through *client.Client, name string) (ms float64, reply *client.Reply, err error) {
+	begun := time.Now()
+	reply, err = through.Invoke(ctx, &client.Call{Function: name, Body: []byte("{}")})
+	return micros(time.Since(begun)) / 1000, reply, err
 }
 
 func (b *bench) floor(ctx context.Context) (float64, error) {
@@ -97,7 +127,7 @@ func (b *bench) burst(ctx context.Context) error {
 	for range starters {
 		wg.Go(func() {
 			for name := range names {
-				if _, _, err := b.timed(ctx, name); err != nil {
+				if _, _, err := timed(ctx, b.cluster.client, name); err != nil {
 					mu.Lock()
 					errs = append(errs, err)
 					mu.Unlock()
@@ -111,30 +141,70 @@ func (b *bench) burst(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// idle measures what is used while nothing happens. The functions of the parts
-// before are still warm.
-func (b *bench) idle(context.Context) error {
+// footprint is what a node uses while nothing is asked of it.
+type footprint struct {
+	rss  []float64 // of each node, in MiB
+	core float64   // percent of a core with all its instances, the median node's
+}
+
+// idleNodes measures the nodes before anything was deployed.
+func (b *bench) idleNodes(ctx context.Context) (err error) {
+	b.fresh, err = b.footprint(ctx)
+	return err
+}
+
+// idle measures what instances use while nothing happens, and the nodes once
+// more: the functions of the parts before are still warm.
+func (b *bench) idle(ctx context.Context) error {
 	var pss []float64
 	for _, m := range b.cluster.members {
-		for _, pid := range children(m.pid()) {
-			if p, _ := memory(pid); p > 0 {
-				pss = append(pss, p/1024)
+		for _, stage := range children(m.pid()) {
+			sum, _ := memory(stage)
+			for _, pid := range descendants(stage) {
+				p, _ := memory(pid)
+				sum += p
+			}
+			if sum > 0 {
+				pss = append(pss, sum/1024)
 			}
 		}
 	}
-	b.report.add(row{Name: "instance_pss", Unit: "MiB", Value: median(pss), spread: [2]float64{quantile(pss, 0), quantile(pss, 1)}, note: fmt.Sprintf("median of %d processes", len(pss))})
-	var rss []float64
+	worked, err := b.footprint(ctx)
+	if err != nil {
+		return err
+	}
+	b.report.add(
+		row{
+			Name: "instance_pss", Unit: "MiB", Value: median(pss), spread: [2]float64{quantile(pss, 0), quantile(pss, 1)},
+			note: fmt.Sprintf("median of %d instances of one program, each with its process 1", len(pss)),
+		},
+		row{
+			Name: "node_rss", Unit: "MiB", Value: median(b.fresh.rss), spread: [2]float64{quantile(b.fresh.rss, 0), quantile(b.fresh.rss, 1)},
+			note: fmt.Sprintf("three nodes before the first deploy, %s %% of a core; at the end of this part %s MiB and %s %% with %d warm instances",
+				number(b.fresh.core), number(median(worked.rss)), number(worked.core), len(pss)),
+		},
+	)
+	return nil
+}
+
+// footprint looks at the nodes for a while.
+func (b *bench) footprint(ctx context.Context) (footprint, error) {
+	var f footprint
 	before := map[int]time.Duration{}
 	for _, m := range b.cluster.members {
 		_, r := memory(m.pid())
-		rss = append(rss, r/1024)
+		f.rss = append(f.rss, r/1024)
 		before[m.pid()] = treeCPU(m.pid())
 	}
-	<-time.After(b.plan.idleWindow)
+	select {
+	case <-time.After(b.plan.idleWindow):
+	case <-ctx.Done():
+		return f, ctx.Err()
+	}
 	var cores []float64
 	for _, m := range b.cluster.members {
 		cores = append(cores, 100*(treeCPU(m.pid())-before[m.pid()]).Seconds()/b.plan.idleWindow.Seconds())
 	}
-	b.report.add(row{Name: "node_rss", Unit: "MiB", Value: quantile(rss, 0), spread: [2]float64{quantile(rss, 0), quantile(rss, 1)}, note: fmt.Sprintf("least of three nodes; %s %% of a core while idle", number(median(cores)))})
-	return nil
+	f.core = median(cores)
+	return f, nil
 }
