@@ -109,6 +109,9 @@ func TestErrorsKeepTheirMeaningBetweenNodes(t *testing.T) {
 	if !ok || got.leader != "n7" {
 		t.Errorf("hint at the leader is lost: %v", got)
 	}
+	if retry, sent := proposalFailed(fromStatus(toStatus(fmt.Errorf("ask: %w", ErrClosed)))); !retry || sent {
+		t.Errorf("another node closes: retry %v, perhaps sent %v; want a retry of what was not sent", retry, sent)
+	}
 	if code := status.Code(toStatus(errors.New("disk on fire"))); code != codes.Internal {
 		t.Errorf("unknown error has code %v", code)
 	}

@@ -64,6 +64,9 @@ func toStatus(err error) error {
 		}
 	}
 	switch {
+	case errors.Is(err, ErrClosed):
+		// The node did nothing and leads no more: to others it is no leader.
+		return withDetail(codes.Unavailable, err, &clusterpb.ErrorDetail{Kind: clusterpb.ErrorKind_ERROR_KIND_NO_LEADER})
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err).Err()
 	default:

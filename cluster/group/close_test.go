@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -45,7 +46,8 @@ func TestCloseAnswersEverybody(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 				}
 			case <-time.After(15 * time.Second):
-				t.Fatalf("group did not %s", what)
+				stacks := make([]byte, 1<<20)
+				t.Fatalf("group did not %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
 			}
 		}
 		w.close()

@@ -43,7 +43,8 @@ type Group struct {
 
 	leading   *leadership
 	running   atomic.Bool
-	closing   chan struct{}
+	closing   chan struct{} // closed when Close begins
+	ended     chan struct{} // closed when Raft has given its last answer
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -109,6 +110,7 @@ func newGroup(cfg Config) *Group {
 		change:    make(chan struct{}, 1),
 		compact:   make(chan struct{}, 1),
 		closing:   make(chan struct{}),
+		ended:     make(chan struct{}),
 		leading:   newLeadership(),
 	}
 	g.addresses = &addresses{
@@ -250,6 +252,7 @@ func (g *Group) Close() error {
 		if !g.awaitAnswers(time.Second) {
 			g.log.Warn().Msg("closed with questions that raft never answered")
 		}
+		close(g.ended)
 		g.leading.close()
 		g.closeErr = errors.Join(err, g.closeStores())
 		g.metrics.set.unregister()

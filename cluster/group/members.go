@@ -148,6 +148,8 @@ func (g *Group) commitChange(ctx context.Context, submit func(time.Duration) raf
 			return g.classify(err)
 		}
 		return nil
+	case <-g.ended:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	}
@@ -191,6 +193,8 @@ func (g *Group) transfer(ctx context.Context, to NodeID) error {
 	select {
 	case err := <-done:
 		return err
+	case <-g.ended:
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

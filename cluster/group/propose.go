@@ -91,6 +91,8 @@ func (g *Group) apply(ctx context.Context, data []byte, slots chan struct{}) (an
 	select {
 	case a := <-done:
 		return a.result, a.index, a.err
+	case <-g.ended:
+		return nil, 0, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed)
 	case <-ctx.Done():
 		return nil, 0, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	}
@@ -136,8 +138,14 @@ func (g *Group) classify(err error) error {
 	}
 }
 
-// notLeader names the leader to try instead.
+// notLeader names the leader to try instead. A closed group does not lead either,
+// but nobody gets an answer from it by asking again.
 func (g *Group) notLeader() error {
+	select {
+	case <-g.closing:
+		return ErrClosed
+	default:
+	}
 	id, addr := g.Leader()
 	if id == g.cfg.ID {
 		// Handing over, or about to hear of the next one: nobody to point to.

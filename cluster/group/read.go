@@ -51,6 +51,8 @@ func (g *Group) readIndex(ctx context.Context) (Index, error) {
 		if err != nil {
 			return 0, err
 		}
+	case <-g.ended:
+		return 0, ErrClosed
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

@@ -130,6 +130,8 @@ func (g *Group) Install(ctx context.Context, size int64, r io.Reader) error {
 			if err != nil && isRaftError(err) {
 				err = g.classify(err)
 			}
+		case <-g.ended:
+			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed)
 		case <-ctx.Done():
 			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 		}
