@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,15 +46,17 @@ func TestEveryNodeTellsWhatHappenedAnywhere(t *testing.T) {
 				t.Errorf("%s entered at %s and ran on %s: %s", entry, record.Entry, last.Node, steps)
 			}
 			nodetest.Await(t, 5*time.Second, func() error { // lines travel beside the answer
-				text := ""
-				for line, err := range cl.Logs(t.Context(), wire.LogQuery{App: "default", Function: "f", RequestID: id}) {
-					if err != nil {
-						return err
+				for _, function := range []string{"f", ""} { // by name, and among all of the app
+					text := ""
+					for line, err := range cl.Logs(t.Context(), wire.LogQuery{App: "default", Function: function, RequestID: id}) {
+						if err != nil {
+							return err
+						}
+						text += line.Function + ": " + line.Text
 					}
-					text += line.Text
-				}
-				if !strings.Contains(text, "through "+entry) || strings.Count(text, "through") != 1 {
-					return fmt.Errorf("log of %s is %q", entry, text)
+					if !strings.HasPrefix(text, "f: ") || !strings.Contains(text, "through "+entry) || strings.Count(text, "through") != 1 {
+						return fmt.Errorf("log of %s is %q", entry, text)
+					}
 				}
 				return nil
 			})
@@ -78,8 +81,9 @@ func TestEveryNodeTellsWhatHappenedAnywhere(t *testing.T) {
 	}
 }
 
-// TestUsageNamesNodesThatDoNotAnswer stops a node: the report says what it lacks.
-func TestUsageNamesNodesThatDoNotAnswer(t *testing.T) {
+// TestUsageAndLogsNameNodesThatDoNotAnswer stops a node: the report and the log say
+// what they lack.
+func TestUsageAndLogsNameNodesThatDoNotAnswer(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, 2)
 	deploy(t, c, "f", "echo", wire.FunctionSpec{})
@@ -92,4 +96,55 @@ func TestUsageNamesNodesThatDoNotAnswer(t *testing.T) {
 	if missing := strings.Join(report.Missing, " "); err != nil || (!strings.Contains(missing, id) && !strings.Contains(missing, name)) {
 		t.Errorf("missing %q, %v", missing, err)
 	}
+	var last wire.LogLine
+	for line, err := range cl.Logs(t.Context(), wire.LogQuery{App: "default", Function: "f", Tail: 1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = line
+	}
+	if last.Node != id || last.Stream != "platform" || !strings.Contains(last.Text, name) {
+		t.Errorf("the log ends with %+v", last)
+	}
+}
+
+// TestAppLogFollowsAllItsFunctions follows the log of an app through another node
+// than the one that runs the calls.
+func TestAppLogFollowsAllItsFunctions(t *testing.T) {
+	t.Parallel()
+	c := nodetest.Start(t, 2)
+	for _, name := range []string{"f", "g"} {
+		deploy(t, c, name, "conformance", wire.FunctionSpec{})
+	}
+	caller, reader := c.Client(c.Nodes[0]), c.Client(c.Nodes[1])
+	defer caller.Close()
+	defer reader.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	said := func() {
+		for _, name := range []string{"f", "g"} {
+			if _, err := caller.Invoke(ctx, order(name, program.Input{Op: program.OpLog, Data: "said by " + name})); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	said()
+	again := false
+	waiting := map[string]int{"f": 2, "g": 2} // what was there, and what comes
+	for line, err := range reader.Logs(ctx, wire.LogQuery{App: "default", Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(line.Text, "said by "+line.Function) {
+			waiting[line.Function]--
+		}
+		if !again && waiting["f"] == 1 && waiting["g"] == 1 {
+			again = true
+			said()
+		}
+		if waiting["f"] == 0 && waiting["g"] == 0 {
+			return
+		}
+	}
+	t.Errorf("the log ended without %v lines", waiting)
 }

@@ -28,18 +28,12 @@ func (q *questions) Logs(req *nodepb.LogsRequest, stream grpc.ServerStreamingSer
 	if since := req.GetSinceUnixNano(); since != 0 {
 		query.Since = time.Unix(0, since)
 	}
-	for line, err := range q.node.exec.Logs(stream.Context(), query) {
-		if err != nil {
-			return fmt.Errorf("read logs: %w", err)
-		}
-		if err := stream.Send(&nodepb.LogLine{
-			TimeUnixNano: line.Time.UnixNano(), App: query.App, Function: query.Function, Version: line.Version,
-			Instance: line.Instance, RequestId: line.RequestID, Stream: line.Stream, Level: line.Level, Text: textOf(line),
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return q.node.ownLogs(stream.Context(), query, func(function string, line *executor.LogLine) error {
+		return stream.Send(&nodepb.LogLine{
+			TimeUnixNano: line.Time.UnixNano(), App: query.App, Function: function, Version: line.Version,
+			Instance: line.Instance, RequestId: line.RequestID, Stream: line.Stream, Level: line.Level, Text: textOf(*line),
+		})
+	})
 }
 
 // textOf is a line's message with the fields that a structured logger added.
