@@ -66,6 +66,42 @@ func TestDrainFinishesOpenCallsAndRefusesNewOnes(t *testing.T) {
 	}
 }
 
+// TestStoppingNodeAnswersWhatIsOnItsWay sends a call on a connection that was idle
+// when the node began to stop: its client must learn that it did not run.
+func TestStoppingNodeAnswersWhatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	n := newFakeNode(t)
+	s, address, stop := listen(t, n)
+	s.patience = time.Minute
+	idle, probe := dial(t, address), dial(t, address)
+	for _, c := range []*raw{idle, probe} {
+		c.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+		c.response()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	for ready := true; ready; { // until it stops
+		probe.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+		resp, _ := probe.response()
+		ready = resp.StatusCode == 200
+	}
+	idle.send("%s", n.head("Content-Length: 0\r\n\r\n"))
+	resp, _ := idle.response()
+	if resp.StatusCode != 503 || resp.Header.Get(wire.HeaderError) != string(wire.CodeDraining) || !resp.Close {
+		t.Errorf("call on an idle connection: %d, close %v, %v", resp.StatusCode, resp.Close, resp.Header)
+	}
+	probe.Close()
+	idle.Close()
+	select {
+	case err := <-ended: // without a connection there is nothing to wait for
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(soon):
+		t.Error("the server lingers without connections")
+	}
+}
+
 func TestDrainTimeoutEndsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)

@@ -75,6 +75,13 @@ func (l *listener) admit(ip netip.Addr) bool {
 	return true
 }
 
+// connections is how many are open.
+func (l *listener) connections() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
 // release gives the place of a closed connection back.
 func (l *listener) release(ip netip.Addr) {
 	l.mu.Lock()

@@ -25,11 +25,14 @@ type Server struct {
 	buffers buffers
 
 	draining atomic.Bool
+	drained  atomic.Int64 // when draining began, in Unix nanoseconds
 	// quiet ends when draining begins. It ends answers that would otherwise go
 	// on for ever: followed logs.
 	quiet   context.Context
 	beQuiet context.CancelFunc
 	served  atomic.Bool
+	// patience is lingerTime; a test waits longer.
+	patience time.Duration
 }
 
 // New wires a server and registers its metrics. It serves nothing before Run.
@@ -40,7 +43,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg,
 		log: cfg.Logger.With().Str("component", "api").Logger(),
-		mux: http.NewServeMux(),
+		mux: http.NewServeMux(), patience: lingerTime,
 	}
 	m, err := newMetrics(cfg.Registry)
 	if err != nil {
@@ -76,6 +79,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // that lets clients send them to another node. Answers tell the connection to
 // close. Open requests go on. There is no way back: a node drains to stop.
 func (s *Server) Drain() {
+	s.drained.CompareAndSwap(0, time.Now().UnixNano())
 	if s.draining.Swap(true) {
 		return
 	}
@@ -83,8 +87,8 @@ func (s *Server) Drain() {
 	s.beQuiet()
 }
 
-// Run serves until ctx ends, then drains: it waits for open requests up to
-// DrainTimeout and closes what is left. It returns nil after an orderly end.
+// Run serves until ctx ends, then drains: it lingers, waits for open requests up
+// to DrainTimeout and closes what is left. It returns nil after an orderly end.
 // A server runs once.
 func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Listener == nil {
@@ -115,6 +119,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.Drain()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
+	s.linger(shutdown, listener)
 	if err := srv.Shutdown(shutdown); err != nil {
 		s.log.Warn().Err(err).Msg("closing requests that outlasted the drain")
 		_ = srv.Close()
@@ -123,6 +128,30 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve api: %w", err)
 	}
 	return nil
+}
+
+// lingerTime is how long connections without a request are kept once draining
+// began. A request may be on its way on each of them; closing it then would leave
+// its client not knowing whether the call ran. In this time clients hear "draining"
+// and balancers see that the node is not ready, so hardly any request comes later.
+const lingerTime = 500 * time.Millisecond
+
+// linger keeps connections for as long as it is patient, unless all go before.
+func (s *Server) linger(ctx context.Context, l *listener) {
+	left := s.patience - time.Since(time.Unix(0, s.drained.Load()))
+	end := time.NewTimer(min(left, s.patience)) // the clock may have been set back
+	defer end.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for l.connections() > 0 {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // httpServer sets every limit that net/http has; by default it has none.

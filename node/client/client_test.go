@@ -155,6 +155,27 @@ func TestCertainlyNotStartedIsSentAgainUnderItsID(t *testing.T) {
 	}
 }
 
+// TestNodeThatDrainsIsAvoided has a node refuse because it stops: later calls go to
+// another one at once, for the first would close its connections under them.
+func TestNodeThatDrainsIsAvoided(t *testing.T) {
+	t.Parallel()
+	leaving := serve(t, func(w http.ResponseWriter, r *http.Request, nth int) {
+		w.Header().Set("Retry-After", "3600")
+		w.Header().Set("Connection", "close")
+		problem(503, wire.CodeDraining, wire.ResendSafe)(w, r, nth)
+	})
+	other := serve(t, ok)
+	c := connect(t, nil, leaving.URL, other.URL)
+	for range 10 {
+		if _, err := c.Invoke(t.Context(), call()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(leaving.asked()); n != 1 {
+		t.Errorf("the node that stops was asked %d times", n)
+	}
+}
+
 func TestUnknownOutcomeIsLeftToTheCluster(t *testing.T) {
 	t.Parallel()
 	t.Run("idempotent", func(t *testing.T) {

@@ -67,6 +67,10 @@ func (c *Client) do(ctx context.Context, req *request, consume func(*http.Respon
 		case neverStarted:
 			again = true
 			wait = retryAfter(err)
+			if leaving(err) && len(c.endpoints) > 1 {
+				ep.markFailed()
+				wait = 0 // it asks to wait for its own next start
+			}
 		case maybeStarted:
 			if lost == nil {
 				lost = err
@@ -157,7 +161,9 @@ func (c *Client) attempt(ctx context.Context, ep *endpoint, req *request, repeat
 		return &sendError{started: written.Load(), err: fmt.Errorf("%s %s: %w", req.method, ep.prefix+req.path, unwrapURL(err))}
 	}
 	defer resp.Body.Close()
-	ep.markWorking()
+	if !resp.Close { // a node that stops finishes its calls with this header
+		ep.markWorking()
+	}
 	if resp.Header.Get(wire.HeaderError) != "" || isProblem(resp) {
 		return readProblem(resp, ep.prefix)
 	}
@@ -229,6 +235,13 @@ func (c *Client) pause(ctx context.Context, attempt int, atLeast time.Duration) 
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// leaving tells whether a node said that it is about to stop: it is avoided then,
+// because it closes its connections soon, whatever is on its way on them.
+func leaving(err error) bool {
+	answer, ok := errors.AsType[*Error](err)
+	return ok && answer.Code == wire.CodeDraining
 }
 
 // noQuorum tells whether a node said that it sees no quorum. It waited for an
