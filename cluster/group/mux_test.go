@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -207,30 +209,83 @@ func TestR11AnotherNodeAtTheAddressIsRefused(t *testing.T) {
 	}
 }
 
+// pipeListener is a port in memory, for tests in a bubble of fake time. Its queue
+// is first in, first out, as the kernel's.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn, 16), done: make(chan struct{})}
+}
+
+// dial is a MuxConfig.Dial that ignores the address.
+func (l *pipeListener) dial(context.Context, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	l.conns <- server
+	return client, nil
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestMuxBoundsHandshakes: clients that say nothing hold all slots, but only for
+// the timeout, and a good client waits for exactly as long.
 func TestMuxBoundsHandshakes(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	server := newTestMux(t, ca, "s", func(c *MuxConfig) {
-		c.HandshakeTimeout, c.Handshakes = 200*time.Millisecond, 2
-	})
-	go greet(listen(t, server, "p", MembersOnly))
-	// Clients that say nothing hold both slots, for the timeout only.
-	for range 2 {
-		c, err := net.Dial("tcp", server.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
-		defer func() {
-			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("a silent client is not cut off: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		ca, port := newAuthority(t), newPipeListener()
+		server := newTestMux(t, ca, "s", func(c *MuxConfig) {
+			_ = c.Listener.Close()
+			c.Listener, c.HandshakeTimeout, c.Handshakes = port, 2*time.Second, 2
+		})
+		go greet(listen(t, server, "p", MembersOnly))
+		start := time.Now()
+		var silent sync.WaitGroup
+		for range 2 {
+			c, err := port.dial(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
 			}
-		}()
-	}
-	if _, err := dialAnd(t, newTestMux(t, ca, "c", nil), server.Addr().String(), "p", "s"); err != nil {
-		t.Errorf("a good client behind silent ones: %v", err)
-	}
+			silent.Go(func() {
+				defer c.Close()
+				if n, err := io.Copy(io.Discard, c); n > 0 || err != nil {
+					t.Errorf("a silent client reads %d bytes, %v", n, err)
+				}
+				if took := time.Since(start); took != 2*time.Second {
+					t.Errorf("a silent client is cut off after %v", took)
+				}
+			})
+		}
+		client := newTestMux(t, ca, "c", func(c *MuxConfig) {
+			_ = c.Listener.Close()
+			c.Listener, c.Dial = newPipeListener(), port.dial
+		})
+		c, err := dialAnd(t, client, "", "p", "s")
+		if err != nil {
+			t.Fatalf("a good client behind silent ones: %v", err)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("a good client is served after %v, want 2s", took)
+		}
+		silent.Wait()
+		_ = c.Close()
+	})
 }
 
 func TestMuxDropsWhatNobodyAccepts(t *testing.T) {
