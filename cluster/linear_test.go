@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,36 @@ func (h *history) add(client int, op registerOp, call time.Time, out uint32, ret
 	})
 }
 
+// size returns how many reads and writes were answered so far.
+func (h *history) size() (reads, writes int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, op := range h.ops {
+		switch {
+		case !op.Input.(registerOp).write:
+			reads++
+		case op.Return != never:
+			writes++
+		}
+	}
+	return reads, writes
+}
+
+// grow waits until enough was read and written since the call to show something;
+// how long that takes is the machine's affair.
+func (h *history) grow(t *testing.T, when string) {
+	t.Helper()
+	const enough = 5
+	reads, writes := h.size()
+	clustertest.Eventually(t, time.Minute, "read and write "+when, func() error {
+		r, w := h.size()
+		if r-reads < enough || w-writes < enough {
+			return fmt.Errorf("%d reads and %d writes since", r-reads, w-writes)
+		}
+		return nil
+	})
+}
+
 // TestR3ReadsAreLinearizable: clients write and read through all nodes while
 // leaders are cut off; no consistent read is ever older than what was acknowledged
 // before it.
@@ -65,10 +96,11 @@ func TestR3ReadsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	fleet := clustertest.Start(t, 3)
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	h := &history{start: time.Now()}
 	var next atomic.Uint32
 	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
 	for client := range 6 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
@@ -82,15 +114,15 @@ func TestR3ReadsAreLinearizable(t *testing.T) {
 		})
 	}
 	for range clustertest.Times(2, 30) {
-		if !pause(ctx, 300*time.Millisecond) {
-			break
-		}
+		h.grow(t, "before the cut")
 		leader := fleet.Leader()
 		fleet.Isolate(leader)
-		pause(ctx, 1500*time.Millisecond)
+		// Past its lease, so that what is answered then is answered by another leader.
+		<-time.After(3 * cluster.FastTimings().Raft.Lease)
+		h.grow(t, "behind the cut")
 		fleet.Heal(leader)
 	}
-	pause(ctx, 500*time.Millisecond)
+	h.grow(t, "after the cuts")
 	cancel()
 	clients.Wait()
 	h.check(t)
@@ -119,9 +151,6 @@ func (h *history) check(t *testing.T) {
 			writes++
 		}
 		ops = append(ops, op)
-	}
-	if reads < 5 || writes < 5 { // A busy machine does little between the faults.
-		t.Errorf("history of %d reads and %d writes shows nothing", reads, writes)
 	}
 	if result := porcupine.CheckOperationsTimeout(register(), ops, time.Minute); result != porcupine.Ok {
 		t.Errorf("history of %d reads and %d writes: linearizable is %v", reads, writes, result)
@@ -157,15 +186,5 @@ func (h *history) read(t *testing.T, ctx context.Context, client int, n *cluster
 		h.add(client, registerOp{}, call, clustertest.LimitOf(view, "register"), true)
 	case ctx.Err() == nil && !errors.Is(err, cluster.ErrNoLeader):
 		t.Errorf("read: %v", err)
-	}
-}
-
-// pause lets time pass for the fault; false means that ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
