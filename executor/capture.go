@@ -154,6 +154,9 @@ func (l *instanceLog) open(stream string, handshake func([]byte) bool) (*os.File
 // run reads until every writer is gone or the pipe is closed.
 func (o *output) run() {
 	_ = o.conn.Read(func(fd uintptr) bool { return o.drain(int(fd)) })
+	// On a busy machine close may have lost patience before this goroutine had its
+	// first turn.
+	o.pump()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.rest) > 0 {

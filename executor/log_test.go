@@ -380,3 +380,27 @@ func TestClosingALogDoesNotWaitForAForgottenWriter(t *testing.T) {
 		t.Error("the pipe is still open")
 	}
 }
+
+// TestOutputIsReadAlthoughItsReaderIsLate ends a reader's time before its first
+// turn, which a busy machine does to an instance that ends.
+func TestOutputIsReadAlthoughItsReaderIsLate(t *testing.T) {
+	t.Parallel()
+	s := testStore(t, nil)
+	l := s.instance(testSpec().Key, "i-1", true)
+	w, err := l.open(StreamStdout, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString("first\nlast words"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), l.outputs[0].r.SetReadDeadline(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	readers.Go(l.outputs[0].run)
+	l.close(&readers)
+	if got := query(t, s, hello); !slices.Equal(got, []string{"first", "last words"}) {
+		t.Errorf("the log has %q", got)
+	}
+}

@@ -91,11 +91,12 @@ func (s *Sandbox) makeRunDir(stage []byte) error {
 	return writeProgram(filepath.Join(dir, stageFile), stage, 0o700)
 }
 
-// lockRunDir tells other daemons that this run directory is in use.
+// lockRunDir tells other daemons that this run directory is in use. One that looks
+// for orphans may hold the lock for a moment.
 func (s *Sandbox) lockRunDir() error {
 	err := os.WriteFile(filepath.Join(s.runDir, lockFile), nil, 0o600)
 	if err == nil {
-		s.lock, err = tryLock(s.runDir)
+		s.lock, err = waitLock(s.runDir)
 	}
 	return err
 }

@@ -93,6 +93,27 @@ func TestOrphansOfDeadDaemonsAreRemoved(t *testing.T) {
 	}
 }
 
+// TestLookingForOrphansHindersNoStart holds the lock of a directory that is being
+// made, as another daemon does that looks whether it is an orphan.
+func TestLookingForOrphansHindersNoStart(t *testing.T) {
+	t.Parallel()
+	s := &Sandbox{runDir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(s.runDir, lockFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := tryLock(s.runDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = other.Close() })
+	if err := s.lockRunDir(); err != nil || s.lock == nil {
+		t.Fatalf("lock %v, %v", s.lock, err)
+	}
+	if err := s.lock.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSandboxTakesARunDir(t *testing.T) {
 	t.Parallel()
 	cfg := DefaultConfig()
