@@ -30,7 +30,7 @@ func TestEveryCallIsAccountedForWhileNodesAreKilled(t *testing.T) {
 	for _, n := range c.nodes {
 		ids[n] = c.id(n)
 	}
-	b := newBooks(t)
+	b := openBooks(t, c.nodes...)
 	l := startLoad(c, 6, "again", "once")
 	defer l.finish()
 	for _, n := range c.nodes { // the load has reached every node
@@ -67,11 +67,9 @@ func TestEveryCallIsAccountedForWhileNodesAreKilled(t *testing.T) {
 		}
 	}
 	entries := l.finish()
-	for _, n := range c.nodes {
-		b.readFiles(n)
-	}
+	b.read(c.nodes...)
 	b.readLogs(c.client(), "again", "once")
-	a := audit{entries: entries, books: b.byRequest(), kills: kills, explain: c.sentTo, idempotent: functions}
+	a := audit{entries: entries, books: b.byRequest(), about: b.about, kills: kills, explain: c.sentTo, idempotent: functions}
 	a.check(t)
 }
 

@@ -24,6 +24,7 @@ func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 	for _, n := range c.nodes {
 		ids[n] = c.id(n)
 	}
+	b := openBooks(t, c.nodes...)
 	l := startLoad(c, 6, "again", "once")
 	defer l.finish()
 	drained := c.nodes[1]
@@ -43,7 +44,6 @@ func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 	back := time.Now()
 	await(t, 30*time.Second, drained.name+" is used again", func() error { return l.ranOn(ids[drained], back) })
 
-	b := newBooks(t)
 	for _, n := range c.nodes {
 		n.stop()
 		n.start()
@@ -58,10 +58,8 @@ func TestDrainAndStopUnderLoadFailNoCall(t *testing.T) {
 				e.start.Format(time.StampMilli), e.end.Format(time.StampMilli), e.err, c.sentTo(e.id))
 		}
 	}
-	for _, n := range c.nodes {
-		b.readFiles(n)
-	}
+	b.read(c.nodes...)
 	b.readLogs(c.client(), "again", "once")
-	a := audit{entries: entries, books: b.byRequest(), explain: c.sentTo, idempotent: functions}
+	a := audit{entries: entries, books: b.byRequest(), about: b.about, explain: c.sentTo, idempotent: functions}
 	a.check(t)
 }

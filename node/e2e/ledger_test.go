@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,153 +14,8 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/covey-dev/covey/node/client"
-	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/e2e/ledger"
 )
-
-// books are all executions that a test knows of, by their name.
-type books struct {
-	t  testing.TB
-	mu sync.Mutex
-	// executions is guarded by mu.
-	executions map[string]ledger.Execution
-}
-
-func newBooks(t testing.TB) *books {
-	return &books{t: t, executions: map[string]ledger.Execution{}}
-}
-
-func (b *books) add(text string) {
-	b.t.Helper()
-	var e ledger.Execution
-	if err := json.Unmarshal([]byte(text), &e); err != nil {
-		b.t.Errorf("ledger has %q: %v", text, err)
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.executions[fmt.Sprintf("%s/%d", e.Instance, e.Number)] = e
-}
-
-// runDir is where the instances of a node have their private directories.
-func (n *node) runDir() string {
-	n.t.Helper()
-	text, err := os.ReadFile(filepath.Join(n.dir, "sandbox.json"))
-	var left struct {
-		RunDir string `json:"run_dir"`
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &left)
-	}
-	if err != nil || left.RunDir == "" {
-		n.t.Fatalf("find the instances of %s: %v", n.name, err)
-	}
-	return left.RunDir
-}
-
-// instanceDirs are the private directories of instances that opened a ledger.
-func (n *node) instanceDirs() []string {
-	n.t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.runDir(), "*", ledger.File))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	dirs := make([]string, len(files))
-	for i, f := range files {
-		dirs[i] = filepath.Dir(f)
-	}
-	return dirs
-}
-
-// release lets all calls with OpHold on a node go on.
-func (n *node) release() {
-	n.t.Helper()
-	for _, dir := range n.instanceDirs() {
-		if err := os.WriteFile(filepath.Join(dir, ledger.ReleaseFile), nil, 0o644); err != nil {
-			n.t.Error(err)
-		}
-	}
-}
-
-// readFiles takes over the ledgers of a living node's instances.
-func (b *books) readFiles(n *node) {
-	b.t.Helper()
-	b.read(b.open(n))
-}
-
-// killKeeping kills a node and takes over the ledgers of its instances. It stops
-// the daemon for a moment before, so that no instance begins after the ledgers
-// are opened: once the daemon is dead, any other daemon of this machine removes
-// what it left.
-func (b *books) killKeeping(n *node) {
-	b.t.Helper()
-	n.pause()
-	files := b.open(n)
-	n.kill()
-	b.read(files)
-}
-
-// open opens the ledgers of a node's instances.
-func (b *books) open(n *node) []*os.File {
-	b.t.Helper()
-	var files []*os.File
-	for _, dir := range n.instanceDirs() {
-		f, err := os.Open(filepath.Join(dir, ledger.File))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // it ended in order this moment, so its log is complete
-		}
-		if err != nil {
-			b.t.Fatalf("open ledger: %v", err)
-		}
-		files = append(files, f)
-	}
-	return files
-}
-
-func (b *books) read(files []*os.File) {
-	b.t.Helper()
-	for _, f := range files {
-		text, err := io.ReadAll(f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			b.t.Errorf("read ledger: %v", err)
-		}
-		for line := range strings.Lines(string(text)) {
-			// Half a line is an instance that died while it wrote, before it did more.
-			if strings.HasSuffix(line, "\n") {
-				b.add(line)
-			}
-		}
-	}
-}
-
-// readLogs takes over what instances that ended in order had written.
-func (b *books) readLogs(cl *client.Client, functions ...string) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	for _, f := range functions {
-		for line, err := range cl.Logs(ctx, wire.LogQuery{App: "default", Function: f}) {
-			if err != nil {
-				b.t.Errorf("read log of %s: %v", f, err)
-				break
-			}
-			if text, ok := strings.CutPrefix(line.Text, ledger.LinePrefix); ok {
-				b.add(text)
-			}
-		}
-	}
-}
-
-// byRequest returns the executions of each request.
-func (b *books) byRequest() map[string][]ledger.Execution {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := map[string][]ledger.Execution{}
-	for _, e := range b.executions {
-		all[e.RequestID] = append(all[e.RequestID], e)
-	}
-	return all
-}
 
 // entry is one call of the load: what its caller knows.
 type entry struct {
@@ -170,6 +23,25 @@ type entry struct {
 	start, end   time.Time
 	err          error
 	reply        *client.Reply
+}
+
+// execution is the one that the function answered from, empty without an answer.
+func (e *entry) execution() (x ledger.Execution) {
+	_ = json.Unmarshal([]byte(e.answer()), &x)
+	return x
+}
+
+func (e *entry) answer() string {
+	if e.reply == nil {
+		return ""
+	}
+	return string(e.reply.Body)
+}
+
+// ranAs tells whether the execution that was answered is among those in the books.
+func (e *entry) ranAs(ran []ledger.Execution) bool {
+	name := e.execution().Name()
+	return slices.ContainsFunc(ran, func(x ledger.Execution) bool { return x.Name() == name })
 }
 
 // load calls functions steadily until it is stopped.
@@ -246,7 +118,9 @@ type killing struct {
 type audit struct {
 	entries []entry
 	books   map[string][]ledger.Execution
-	kills   []killing
+	// about says what is known of an instance.
+	about func(instance string) string
+	kills []killing
 	// explain tells which nodes a call was sent to, as its entry node knows.
 	explain func(id string) []string
 	// idempotent are the functions that declare themselves so.
@@ -280,8 +154,9 @@ func (a *audit) problems() []string {
 		known[e.id] = true
 		ran := a.books[e.id]
 		switch {
-		case e.err == nil && len(ran) == 0:
-			problem("%s succeeded and never ran", e.id)
+		case e.err == nil && !e.ranAs(ran):
+			problem("%s of %s succeeded, %s to %s, and is not in the books: ran %+v; its answer: %s; %s", e.id, e.function,
+				e.start.Format(time.StampMilli), e.end.Format(time.StampMilli), ran, e.answer(), a.about(e.execution().Instance))
 		case a.idempotent[e.function] && e.err != nil:
 			problem("%s of idempotent %s failed: %v; ran %+v", e.id, e.function, e.err, ran)
 		case a.idempotent[e.function]:
@@ -345,9 +220,13 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
 	ran := func(nodes ...string) (list []ledger.Execution) {
 		for _, n := range nodes {
-			list = append(list, ledger.Execution{Node: n})
+			list = append(list, ledger.Execution{Node: n, Instance: n, Number: 1})
 		}
 		return list
+	}
+	from := func(node string) *client.Reply {
+		body, _ := json.Marshal(ran(node)[0])
+		return &client.Reply{Body: body}
 	}
 	lost := errors.New("POST http://127.0.0.1:7/: EOF")
 	kills := []killing{{node: &node{api: "127.0.0.1:7"}, id: "a", begun: at(10), end: at(11)}}
@@ -358,11 +237,13 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 		sent  []string
 		bad   bool
 	}{
-		{name: "ran once", entry: entry{function: "once"}, ran: ran("a")},
-		{name: "ran twice", entry: entry{function: "once"}, ran: ran("a", "b"), bad: true},
-		{name: "never ran", entry: entry{function: "once"}, bad: true},
-		{name: "idempotent ran twice", entry: entry{function: "again"}, ran: ran("a", "b")},
-		{name: "idempotent never ran", entry: entry{function: "again"}, bad: true},
+		{name: "ran once", entry: entry{function: "once", reply: from("a")}, ran: ran("a")},
+		{name: "ran twice", entry: entry{function: "once", reply: from("a")}, ran: ran("a", "b"), bad: true},
+		{name: "never ran", entry: entry{function: "once", reply: from("a")}, bad: true},
+		{name: "answered from elsewhere", entry: entry{function: "once", reply: from("b")}, ran: ran("a"), bad: true},
+		{name: "idempotent ran twice", entry: entry{function: "again", reply: from("b")}, ran: ran("a", "b")},
+		{name: "idempotent never ran", entry: entry{function: "again", reply: from("a")}, bad: true},
+		{name: "idempotent answered from elsewhere", entry: entry{function: "again", reply: from("c")}, ran: ran("a", "b"), bad: true},
 		{name: "idempotent failed", entry: entry{function: "again", err: lost, start: at(9), end: at(12)}, ran: ran("a"), bad: true},
 		{name: "entry was killed", entry: entry{function: "once", err: lost, start: at(9), end: at(12)}},
 		{name: "entry was killed before", entry: entry{function: "once", err: lost, start: at(12), end: at(13)}, bad: true},
@@ -375,6 +256,7 @@ func TestAuditFindsWhatIsWrong(t *testing.T) {
 	} {
 		a := audit{
 			entries: []entry{tc.entry}, books: map[string][]ledger.Execution{}, kills: kills,
+			about:   func(instance string) string { return instance },
 			explain: func(string) []string { return tc.sent }, idempotent: map[string]bool{"again": true},
 		}
 		if tc.ran != nil {

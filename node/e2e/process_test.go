@@ -243,7 +243,24 @@ func (n *node) end(signal syscall.Signal, most time.Duration) {
 }
 
 // pause stops the daemon's clock, and resume lets it go on: a machine that hangs.
-func (n *node) pause()  { n.signal(syscall.SIGSTOP) }
+// On a busy machine the last threads stop a while after the signal; pause returns
+// once they all have.
+func (n *node) pause() {
+	n.t.Helper()
+	n.signal(syscall.SIGSTOP)
+	await(n.t, 10*time.Second, n.name+" is stopped", func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", n.pid()))
+		for _, path := range threads {
+			text, _ := os.ReadFile(path) // a thread may end
+			// pid (name) state ...
+			if _, state, ok := bytes.Cut(text, []byte(") ")); ok && !bytes.HasPrefix(state, []byte("T")) {
+				return fmt.Errorf("%s: %s", path, text)
+			}
+		}
+		return err
+	})
+}
+
 func (n *node) resume() { n.signal(syscall.SIGCONT) }
 
 func (n *node) signal(s syscall.Signal) {

@@ -107,11 +107,9 @@ func holdExactly(t *testing.T, c *cluster) {
 		}
 		return err
 	})
-	b := newBooks(t)
+	b := openBooks(t)
 	executions := func() int {
-		for _, n := range c.nodes {
-			b.readFiles(n)
-		}
+		b.read(c.nodes...)
 		return len(b.byRequest())
 	}
 	await(t, 10*time.Second, "8 executions began", func() error { // they are counted before they write

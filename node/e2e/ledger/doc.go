@@ -3,8 +3,8 @@
 // it does anything else, in two places of which at least one survives whatever
 // the test does to the node:
 //
-//   - a file in the instance's private directory, which a test opens before it kills
-//     the node. A write to it needs no help of the node;
+//   - a file in the instance's private directory, which a test opens soon after it
+//     was made and keeps open. A write to it needs no help of the node;
 //   - a line of the function's log, which the node keeps when an instance ends in
 //     order and its directory goes.
 //

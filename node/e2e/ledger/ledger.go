@@ -1,6 +1,9 @@
 package ledger
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 const (
 	// File is the name of the ledger in an instance's private directory, which is
@@ -51,6 +54,9 @@ type Execution struct {
 	Attempt   int       `json:"attempt"`
 	Began     time.Time `json:"began"`
 }
+
+// Name names the execution among all.
+func (e Execution) Name() string { return e.Instance + "/" + strconv.FormatInt(e.Number, 10) }
 
 // Report is what a spy found.
 type Report struct {
