@@ -36,10 +36,9 @@ func (r remote) Call(ctx context.Context, node state.NodeID, call *invoke.Call) 
 		},
 		Hops: 1, WantLogs: req.WantLogs, Body: req.Body,
 	}
-	done := func() {}
 	if !call.Deadline.IsZero() {
 		out.Remaining = max(time.Until(call.Deadline), time.Millisecond)
-		ctx, done = context.WithDeadline(ctx, call.Deadline.Add(answerRoom))
+		out.Deadline = call.Deadline.Add(answerRoom)
 	}
 	reply, err := r.link.Call(ctx, node, &out)
 	var load *scheduler.Load
@@ -50,7 +49,6 @@ func (r remote) Call(ctx context.Context, node state.NodeID, call *invoke.Call) 
 	fe, failed := errors.AsType[*plugins.FunctionError](err)
 	if err != nil && !failed {
 		reply.Release()
-		done()
 		if errors.Is(err, executor.ErrTimeout) {
 			err = fmt.Errorf("%w: %w", invoke.ErrTimeout, err)
 		}
@@ -62,7 +60,6 @@ func (r remote) Call(ctx context.Context, node state.NodeID, call *invoke.Call) 
 			_ = reply.Stream.Close()
 		}
 		reply.Release()
-		done()
 	})
 	return resp, load, nil
 }
@@ -95,15 +92,11 @@ func (n *Node) serveLink(ctx context.Context, _ state.NodeID, in *link.Call) (*l
 		ID: in.RequestID, App: in.App, Function: in.Function, Body: in.Body, ContentType: in.ContentType,
 		Trace: in.Trace, Depth: in.Depth, WantLogs: in.WantLogs, Attributes: attributeMap(in.Attributes),
 	}
-	var deadline time.Time
-	if in.Remaining > 0 {
-		deadline = time.Now().Add(in.Remaining)
-	}
 	resp, load, err := n.path.Serve(ctx, &invoke.Call{
 		Version: state.VersionKey{
 			App: state.AppName(in.App), Function: state.FunctionName(in.Function), Number: state.VersionNumber(in.Version),
 		},
-		Request: req, Attempt: in.Attempt, Deadline: deadline,
+		Request: req, Attempt: in.Attempt, Deadline: in.Deadline,
 	})
 	reply := &link.Reply{Load: &load}
 	if resp == nil {

@@ -12,14 +12,14 @@ import (
 
 // call sends one call and reads the answer.
 func (p *peer) call(ctx context.Context, call *Call) (*Reply, error) {
-	c, err := p.session(ctx)
+	c, err := p.session(ctx, call.Deadline)
 	if err != nil {
 		return nil, err
 	}
 	s := c.Session
 	var lane *frame.Session
 	if len(call.Body) >= p.link.cfg.LargeBody {
-		if lane, err = p.lane(ctx); err != nil {
+		if lane, err = p.lane(ctx, call.Deadline); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		if lane != nil {
@@ -32,7 +32,7 @@ func (p *peer) call(ctx context.Context, call *Call) (*Reply, error) {
 			defer func() { call.Remaining = 0 }()
 		}
 	}
-	answer, err := s.Call(ctx, frame.InvokeCall, call, call.Body)
+	answer, err := s.CallUntil(ctx, call.Deadline, frame.InvokeCall, call, call.Body)
 	if err != nil {
 		p.putLane(lane)
 		return nil, transportError(err)
@@ -42,11 +42,21 @@ func (p *peer) call(ctx context.Context, call *Call) (*Reply, error) {
 
 // lane returns a connection for one large body, or nil when all are busy: then
 // the body shares one with the small calls.
-func (p *peer) lane(ctx context.Context) (*frame.Session, error) {
+func (p *peer) lane(ctx context.Context, deadline time.Time) (*frame.Session, error) {
+	ctx, cancel := within(ctx, deadline)
+	defer cancel()
 	p.mu.Lock()
 	lanes := p.lanes
 	p.mu.Unlock()
 	return lanes.Get(ctx)
+}
+
+// within bounds ctx by a deadline that may be zero.
+func within(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	if deadline.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline)
 }
 
 // putLane gives a lane back. Nil is fine: the call had none.

@@ -14,10 +14,11 @@ import (
 )
 
 // Handler serves a call of another node. It runs on a goroutine of the link; ctx
-// ends when the caller cancels, its time is up, or the link breaks. call is
-// invalid once Handler returned, its body included. A reply may come with an
-// error too: then its load, steps and usage are sent and its body is not. An
-// error that wraps ErrNotStarted tells the caller that nothing started.
+// ends when the caller cancels or the link breaks; when the call's time is up, the
+// handler has to see from call.Deadline. call is invalid once Handler returned,
+// its body included. A reply may come with an error too: then its load, steps and
+// usage are sent and its body is not. An error that wraps ErrNotStarted tells the
+// caller that nothing started.
 type Handler func(ctx context.Context, from state.NodeID, call *Call) (*Reply, error)
 
 // Config is what a Link needs. DefaultConfig fills in everything but the

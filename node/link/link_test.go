@@ -37,6 +37,7 @@ func TestCallCarriesEverythingBothWays(t *testing.T) {
 	n.start(t, "b", func(_ context.Context, id state.NodeID, c *Call) (*Reply, error) {
 		got, from = *c, id
 		got.Body = bytes.Clone(c.Body)
+		got.Deadline = time.Time{} // does not travel
 		r := want
 		return &r, nil
 	})
@@ -152,10 +153,10 @@ func TestDeadlineTravelsAsRemainingTime(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
 	var remaining time.Duration
-	n.start(t, "b", func(ctx context.Context, _ state.NodeID, c *Call) (*Reply, error) {
+	n.start(t, "b", func(_ context.Context, _ state.NodeID, c *Call) (*Reply, error) {
 		remaining = c.Remaining
-		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > time.Minute {
-			t.Errorf("the handler's deadline is %v, %v", deadline, ok)
+		if left := time.Until(c.Deadline); left > time.Minute || left < 50*time.Second {
+			t.Errorf("the handler's deadline is in %v", left)
 		}
 		return &Reply{}, nil
 	})
@@ -176,11 +177,32 @@ func TestDeadlineTravelsAsRemainingTime(t *testing.T) {
 	}
 }
 
+func TestNobodyWaitsLongerThanTheDeadline(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	cancelled := make(chan error, 1)
+	n.start(t, "b", func(ctx context.Context, _ state.NodeID, _ *Call) (*Reply, error) {
+		<-ctx.Done()
+		cancelled <- ctx.Err()
+		return nil, ctx.Err()
+	})
+	a := n.start(t, "a", echo)
+	call := newCall("x")
+	call.Remaining, call.Deadline = time.Minute, time.Now().Add(300*time.Millisecond)
+	_, err := a.Call(t.Context(), "b", call)
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNotStarted) {
+		t.Errorf("got %v, want a deadline with an unknown outcome", err)
+	}
+	if err := <-cancelled; !errors.Is(err, context.Canceled) {
+		t.Errorf("the handler's context ended with %v", err)
+	}
+}
+
 func TestTimeoutOfTheOtherSideIsItsOwnError(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	n.start(t, "b", func(ctx context.Context, _ state.NodeID, _ *Call) (*Reply, error) {
-		<-ctx.Done()
+	n.start(t, "b", func(_ context.Context, _ state.NodeID, c *Call) (*Reply, error) {
+		<-time.After(time.Until(c.Deadline))
 		return nil, executor.ErrTimeout
 	})
 	a := n.start(t, "a", echo)

@@ -13,12 +13,15 @@ import (
 // Call is one invocation on its way to another node.
 type Call struct {
 	// Invoke says what to run. Remaining is the time that the function may take; zero
-	// takes the time that is left in the context. Give the context some more than
-	// that, or the other side's own "timed out" has no time to arrive.
+	// takes the time that is left in the context. Give the context or the Deadline
+	// some more than that, or the other side's own "timed out" has no time to arrive.
 	frame.Invoke
 
 	// Hops is how often the call was sent to another node, this time included.
 	Hops uint8
+	// Deadline is when the caller stops waiting; zero leaves it to the context, which
+	// costs more. It does not travel. In a handler it is when Remaining is over.
+	Deadline time.Time
 	// WantLogs asks for Reply.LogTail.
 	WantLogs bool
 	// Body is the event. It must not change before Call returns.

@@ -90,11 +90,13 @@ func (p *peer) pick() *conn {
 
 // session returns a connection. It waits for the first one to be made, and not
 // for a broken one to be made again.
-func (p *peer) session(ctx context.Context) (*conn, error) {
+func (p *peer) session(ctx context.Context, deadline time.Time) (*conn, error) {
 	p.lastCall.Store(time.Now().UnixNano())
 	if c := p.pick(); c != nil {
 		return c, nil
 	}
+	ctx, cancel := within(ctx, deadline)
+	defer cancel()
 	for {
 		p.mu.Lock()
 		if !p.wanted {

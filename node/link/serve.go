@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/plugins/frame"
@@ -117,7 +118,7 @@ func (l *Link) handle(from state.NodeID, in *frame.Incoming) {
 		return
 	}
 	if call.Remaining > 0 {
-		in.SetTimeout(call.Remaining)
+		call.Deadline = time.Now().Add(call.Remaining)
 	}
 	call.Body = in.Body()
 	l.metrics.served.Inc()

@@ -199,17 +199,47 @@ func (s *Session) start(in *Incoming) {
 		s.held = append(s.held, in)
 	default:
 		// Under the lock, so that no handler starts after fail; Run waits for handlers after that.
-		s.handlers.Add(1)
 		s.serving.Add(1)
-		go s.serve(in)
+		select {
+		case s.work <- in:
+		default: // No goroutine is idle.
+			s.handlers.Add(1)
+			go s.serve(in)
+		}
 	}
 }
 
+// maxIdle bounds the goroutines of a session that wait for another call.
+const maxIdle = 64
+
+// serve runs handlers, one after the other, until there is none to run and enough goroutines wait for one. A
+// new goroutine for each call would have to grow its stack each time, which costs more than the rest of serving.
 func (s *Session) serve(in *Incoming) {
 	defer s.handlers.Done()
+	for in != nil {
+		s.handle(in)
+		in = s.next()
+	}
+}
+
+func (s *Session) handle(in *Incoming) {
 	// Deferred, because a handler may end its goroutine.
 	defer s.finish(in)
 	s.cfg.Handler(in)
+}
+
+// next waits for a call. It returns nil when the goroutine shall end.
+func (s *Session) next() *Incoming {
+	defer s.idle.Add(-1)
+	if s.idle.Add(1) > maxIdle {
+		return nil
+	}
+	select {
+	case in := <-s.work:
+		return in
+	case <-s.done:
+		return nil
+	}
 }
 
 // finish makes up for what a handler left undone and frees what it held.

@@ -21,7 +21,8 @@ const (
 
 // SessionConfig says how one connection is used. Its zero value is usable.
 type SessionConfig struct {
-	// Handler serves the calls of the other side, each on a goroutine of the session. Nil refuses them.
+	// Handler serves the calls of the other side, at the same time, on goroutines that serve others later. Nil
+	// refuses them.
 	// The Incoming, its head and its body are invalid once Handler returns.
 	Handler func(*Incoming)
 	// Control receives HELLO, READY, DRAIN, and an ERROR that answers no call (id 0), on the reading
@@ -54,8 +55,10 @@ type Session struct {
 	w          *Writer
 	peerWindow atomic.Int64
 	inFlight   atomic.Int64
-	serving    atomic.Int64 // handlers running
-	handlers   sync.WaitGroup
+	serving    atomic.Int64   // handlers running
+	handlers   sync.WaitGroup // goroutines that run handlers or wait for a call
+	idle       atomic.Int64   // those that wait
+	work       chan *Incoming // hands them calls; unbuffered, so that none is left in it
 	done       chan struct{}
 
 	mu       sync.Mutex
@@ -92,6 +95,7 @@ func NewSession(conn net.Conn, cfg SessionConfig) *Session {
 		conn:    conn,
 		r:       NewReader(conn, cfg.Pool),
 		w:       NewWriter(conn, cfg.Pool, cfg.Direct || cfg.Lane),
+		work:    make(chan *Incoming),
 		done:    make(chan struct{}),
 		calls:   make(map[uint64]*call),
 		left:    make(map[uint64]chan struct{}),

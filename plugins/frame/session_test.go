@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -397,6 +400,79 @@ func TestContextEndsLazily(t *testing.T) {
 	if got := context.Cause(c); !errors.Is(got, errBroken) {
 		t.Errorf("cause %v, want the first", got)
 	}
+}
+
+func TestDeadlineEndsTheWait(t *testing.T) {
+	t.Parallel()
+	a, b := sockets(t)
+	ended := make(chan error, 2)
+	run(t, b, SessionConfig{Handler: func(in *Incoming) {
+		if len(in.Body()) > 0 {
+			w, err := in.Stream(ResultReply, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer w.Close()
+		}
+		<-in.Context().Done()
+		ended <- in.Context().Err()
+	}})
+	client := run(t, a, SessionConfig{})
+	for range 2 { // the second call reuses the timer
+		_, err := client.CallUntil(t.Context(), time.Now().Add(10*time.Millisecond), InvokeCall, nil, nil)
+		if _, ok := errors.AsType[*CanceledError](err); !ok || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a cancelled call", err)
+		}
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the handler's context ended with %v", err)
+		}
+	}
+	answer, err := client.CallUntil(t.Context(), time.Now().Add(50*time.Millisecond), InvokeCall, nil, []byte("stream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Release()
+	defer answer.Stream.Close()
+	if _, err := io.ReadAll(answer.Stream); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the stream ended with %v", err)
+	}
+	<-ended
+}
+
+// A goroutine that has served serves the next call too, unless its handler has
+// ended it.
+func TestHandlersShareGoroutines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		server := run(t, b, SessionConfig{Handler: func(in *Incoming) {
+			if n := in.s.idle.Load(); n != 0 {
+				t.Errorf("%d goroutines were idle during a call", n)
+			}
+			_ = in.Answer(ResultReply, nil, nil)
+			if len(in.Body()) > 0 {
+				runtime.Goexit()
+			}
+		}})
+		client := run(t, a, SessionConfig{})
+		for i, exits := range []bool{false, false, true, false, true, false} {
+			var body []byte
+			want := int64(1)
+			if exits {
+				body, want = []byte("exit"), 0
+			}
+			answer, err := client.Call(t.Context(), InvokeCall, nil, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Release()
+			synctest.Wait()
+			if n := server.idle.Load(); n != want {
+				t.Errorf("after call %d %d goroutines are idle, want %d", i, n, want)
+			}
+		}
+	})
 }
 
 func TestSessionLifeCycle(t *testing.T) {

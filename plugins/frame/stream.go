@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // creditSize is the payload of a CREDIT frame.
@@ -36,12 +37,22 @@ func newStreamReader(s *Session, id uint64) *streamReader {
 	return r
 }
 
-// watch cuts the stream off when ctx ends.
-func (r *streamReader) watch(ctx context.Context) {
-	if ctx.Done() == nil {
-		return
+// watch cuts the stream off when ctx ends, or at the deadline.
+func (r *streamReader) watch(ctx context.Context, deadline time.Time) {
+	if !deadline.IsZero() {
+		r.follow(context.WithDeadline(ctx, deadline))
+	} else if ctx.Done() != nil {
+		r.follow(ctx, func() {})
 	}
-	stop := context.AfterFunc(ctx, func() { r.abandon(context.Cause(ctx)) })
+}
+
+// follow is watch for a context that is cancelled when the stream is closed.
+func (r *streamReader) follow(ctx context.Context, cancel context.CancelFunc) {
+	stopped := context.AfterFunc(ctx, func() { r.abandon(context.Cause(ctx)) })
+	stop := func() bool {
+		defer cancel()
+		return stopped()
+	}
 	r.mu.Lock()
 	r.stop = stop
 	r.mu.Unlock()
