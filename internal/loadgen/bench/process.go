@@ -91,11 +91,14 @@ func startCluster(ctx context.Context, covey, dir string, n int) (*nodes, error)
 			return nil, errors.Join(err, c.stop())
 		}
 		if i == 0 {
-			raw, err := os.ReadFile(filepath.Join(m.dir, "admin.token"))
-			if err != nil {
+			// The port is bound before the cluster is founded.
+			if err := await(ctx, 20*time.Second, func() error {
+				raw, err := os.ReadFile(filepath.Join(m.dir, "admin.token"))
+				c.token = strings.TrimSpace(string(raw))
+				return err
+			}); err != nil {
 				return nil, errors.Join(err, c.stop())
 			}
-			c.token = strings.TrimSpace(string(raw))
 		}
 		if err := c.connect(); err != nil {
 			return nil, errors.Join(err, c.stop())
