@@ -3,7 +3,7 @@
 // and answers in under a microsecond without I/O, without the Raft leader and
 // without waiting for gossip.
 //
-// In order (DESIGN 5.2):
+// In order:
 //
 //  1. A free warm slot on this node.
 //  2. The candidate set: the first k nodes that may run the version on a
