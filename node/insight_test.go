@@ -45,7 +45,7 @@ func TestEveryNodeTellsWhatHappenedAnywhere(t *testing.T) {
 			if hop := last.Node != record.Entry; hop != (entry == "hop") || strings.Contains(steps, "hop") != hop {
 				t.Errorf("%s entered at %s and ran on %s: %s", entry, record.Entry, last.Node, steps)
 			}
-			nodetest.Await(t, 5*time.Second, func() error { // lines travel beside the answer
+			nodetest.Await(t, 20*time.Second, func() error { // lines travel beside the answer
 				for _, function := range []string{"f", ""} { // by name, and among all of the app
 					text := ""
 					for line, err := range cl.Logs(t.Context(), wire.LogQuery{App: "default", Function: function, RequestID: id}) {
@@ -119,7 +119,7 @@ func TestAppLogFollowsAllItsFunctions(t *testing.T) {
 	caller, reader := c.Client(c.Nodes[0]), c.Client(c.Nodes[1])
 	defer caller.Close()
 	defer reader.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	said := func() {
 		for _, name := range []string{"f", "g"} {

@@ -115,7 +115,7 @@ func TestProvisionedInstancesMoveWithTheNodes(t *testing.T) {
 // nodes and none on others.
 func awaitSpread(t *testing.T, cl *client.Client, want map[string]bool) {
 	t.Helper()
-	nodetest.Await(t, 30*time.Second, func() error {
+	nodetest.Await(t, 60*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		nodes, err := cl.Nodes(ctx)

@@ -22,6 +22,11 @@ import (
 	"github.com/covey-dev/covey/node/client"
 )
 
+// patience bounds waits for a cluster to form. It takes two seconds, but fast
+// timings hold off promotions while a machine that is busy with other tests makes
+// healthy nodes look unwell.
+const patience = 90 * time.Second
+
 // Cluster is a number of nodes in this process.
 type Cluster struct {
 	t testing.TB
@@ -124,7 +129,7 @@ func (c *Cluster) running() *Node {
 func (c *Cluster) Leader() *Node {
 	c.t.Helper()
 	var leader *Node
-	Await(c.t, 15*time.Second, func() error {
+	Await(c.t, patience, func() error {
 		for _, n := range c.Nodes {
 			if n.Running() && n.Cluster().Leader() == n.Cluster().ID() {
 				leader = n
@@ -139,7 +144,7 @@ func (c *Cluster) Leader() *Node {
 // AwaitVoters waits until so many members vote.
 func (c *Cluster) AwaitVoters(want int) {
 	c.t.Helper()
-	Await(c.t, 30*time.Second, func() error {
+	Await(c.t, patience, func() error {
 		voters := 0
 		for _, m := range c.running().Cluster().View().Members() {
 			if m.Role == clusterpb.Role_ROLE_VOTER {
@@ -174,7 +179,7 @@ func (c *Cluster) Client(nodes ...*Node) *client.Client {
 // Start starts the node, on the ports that it had before.
 func (n *Node) Start() {
 	n.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	started, err := node.Start(ctx, n.Config)
 	if err != nil {
@@ -192,8 +197,8 @@ func (n *Node) Start() {
 	n.Config.Peer = started.Cluster().PeerAddress()
 	select {
 	case <-started.Cluster().Ready():
-	case <-time.After(20 * time.Second):
-		n.t.Fatalf("%s has no state after 20 s", n.Config.Name)
+	case <-time.After(patience):
+		n.t.Fatalf("%s has no state after %v", n.Config.Name, patience)
 	}
 	Await(n.t, 20*time.Second, func() error {
 		conn, err := net.Dial("tcp", n.Config.API)
