@@ -259,7 +259,7 @@ func (m *manager) FilterFailedServerRemovals(_ *autopilot.Config, _ *autopilot.S
 // because the plan was made from what was heard a while ago: a voter may have died
 // since. The change must leave a live majority.
 func (m *manager) checkMajority(ctx context.Context, id NodeID, votes bool) error {
-	ctx, cancel := context.WithTimeout(ctx, m.g.cfg.Timings.Health)
+	ctx, cancel := context.WithTimeout(ctx, m.g.cfg.Timings.Dial)
 	defer cancel()
 	heard := m.probe.askAll(ctx)
 	var voters []NodeID

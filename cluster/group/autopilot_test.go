@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,7 +161,66 @@ func TestProberTellsSilenceFromHealth(t *testing.T) {
 	if err := m.checkMajority(t.Context(), dead.id, false); err != nil {
 		t.Errorf("the dead voter may not go: %v", err)
 	}
+	if s := p.silence("new"); s != 0 {
+		t.Errorf("a member that was never asked is silent for %v", s)
+	}
+	p.attend(nil)
+	if s := p.silence(dead.id); s != 0 {
+		t.Errorf("a member that left and may return is silent for %v", s)
+	}
 	if _, err := p.ask(t.Context(), "nobody"); err == nil || errors.Is(err, context.Canceled) {
 		t.Errorf("asking nobody: %v", err)
+	}
+}
+
+// TestSlowHandshakeOutlivesTheQuestion: each question is given up before a
+// connection stands, and still one dial is all it takes.
+func TestSlowHandshakeOutlivesTheQuestion(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	server := newTestMux(t, ca, "s", nil)
+	l := listen(t, server, statProto("test"), MembersOnly)
+	go func() { // ends when the mux closes
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.ReadFull(c, make([]byte, 1))
+			_, _ = c.Write(health{lastIndex: 7}.encode())
+		}
+	}()
+	ready := make(chan struct{})
+	var dials atomic.Int32
+	g := &Group{}
+	g.cfg.Name, g.cfg.ID, g.cfg.Timings = "test", "c", DefaultTimings()
+	g.cfg.Timings.Dial = time.Minute
+	g.cfg.Mux = newTestMux(t, ca, "c", func(c *MuxConfig) {
+		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			dials.Add(1)
+			<-ready
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	})
+	g.addresses = &addresses{servers: func() []Server {
+		return []Server{{ID: "s", Addr: server.Addr().String()}}
+	}}
+	p := newProber(g)
+	defer p.close()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		if _, err := p.ask(ctx, "s"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("question without a connection: %v", err)
+		}
+		cancel()
+	}
+	close(ready)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if h, err := p.ask(ctx, "s"); err != nil || h.lastIndex != 7 {
+		t.Errorf("answer %+v, %v", h, err)
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("dialled %d times", n)
 	}
 }

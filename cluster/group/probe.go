@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -14,33 +15,63 @@ import (
 // prober is the leader's own contact with the members: it asks each for its
 // health over a connection of its own and remembers when it last had an answer.
 type prober struct {
-	g     *Group
-	since time.Time // the leadership's begin: silence counts from here at the earliest
+	g *Group
 
-	mu    sync.Mutex
-	conns map[NodeID]PeerConn
-	heard map[NodeID]time.Time
+	ctx    context.Context // ends with close; bounds dials
+	cancel context.CancelFunc
+	dials  sync.WaitGroup
+
+	mu       sync.Mutex
+	contacts map[NodeID]*contact
+	heard    map[NodeID]time.Time // the last answer; before it, the first question
+}
+
+// contact is a connection to a member, or the attempt to get one. An attempt goes
+// on when the question that began it is given up: on a busy machine a handshake
+// may take longer than a question, and if each question began a new one, none
+// would ever end.
+type contact struct {
+	done chan struct{} // closed when the attempt has ended; conn and err are set then
+	conn PeerConn
+	err  error
+	turn sync.Mutex // one question at a time
 }
 
 // newProber begins a leadership's contact: nobody is silent yet.
 func newProber(g *Group) *prober {
+	ctx, cancel := context.WithCancel(context.Background())
 	return &prober{
-		g: g, since: time.Now(),
-		conns: make(map[NodeID]PeerConn), heard: make(map[NodeID]time.Time),
+		g: g, ctx: ctx, cancel: cancel,
+		contacts: make(map[NodeID]*contact), heard: make(map[NodeID]time.Time),
 	}
 }
 
-// silence returns how long a member has not answered.
+// silence returns how long a member has not answered. Nobody is silent before the
+// first question, however long the leadership is: a new standby would be taken for
+// a dead one.
 func (p *prober) silence(id NodeID) time.Duration {
-	if id == p.g.cfg.ID {
-		return 0
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t, ok := p.heard[id]; ok {
+	if t, ok := p.heard[id]; ok && id != p.g.cfg.ID {
 		return time.Since(t)
 	}
-	return time.Since(p.since)
+	return 0
+}
+
+// attend begins to count the silence of new members and forgets those that left.
+func (p *prober) attend(members []Member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := maps.Clone(p.heard)
+	for _, m := range members {
+		if _, ok := p.heard[m.ID]; !ok {
+			p.heard[m.ID] = time.Now()
+		}
+		delete(left, m.ID)
+	}
+	for id := range left {
+		delete(p.heard, id)
+	}
 }
 
 // askAll asks all members at once, each bounded by ctx. A member that does not
@@ -52,7 +83,9 @@ func (p *prober) askAll(ctx context.Context) map[raft.ServerID]*autopilot.Server
 		stats = make(map[raft.ServerID]*autopilot.ServerStats)
 		wg    sync.WaitGroup
 	)
-	for _, m := range p.g.Members() {
+	members := p.g.Members()
+	p.attend(members)
+	for _, m := range members {
 		wg.Go(func() {
 			h, err := p.ask(ctx, m.ID)
 			if err != nil {
@@ -74,13 +107,18 @@ func (p *prober) ask(ctx context.Context, id NodeID) (health, error) {
 	if id == p.g.cfg.ID {
 		return p.g.health(), nil
 	}
-	c, err := p.conn(ctx, id)
-	if err != nil {
-		return health{}, err
+	c := p.contact(id)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return health{}, fmt.Errorf("reach %s: %w", id, ctx.Err())
 	}
-	h, err := askOn(ctx, c)
+	if c.err != nil {
+		return health{}, c.err
+	}
+	h, err := c.ask(ctx)
 	if err != nil {
-		p.drop(id)
+		p.drop(id, c)
 		return health{}, err
 	}
 	p.mu.Lock()
@@ -89,64 +127,79 @@ func (p *prober) ask(ctx context.Context, id NodeID) (health, error) {
 	return h, nil
 }
 
-// askOn does one round trip within the context's deadline.
-func askOn(ctx context.Context, c PeerConn) (health, error) {
+// ask does one round trip within the context's deadline.
+func (c *contact) ask(ctx context.Context) (health, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(time.Second)
 	}
-	if err := c.SetDeadline(deadline); err != nil {
+	if err := c.conn.SetDeadline(deadline); err != nil {
 		return health{}, fmt.Errorf("ask for health: %w", err)
 	}
-	if _, err := c.Write([]byte{1}); err != nil {
+	if _, err := c.conn.Write([]byte{1}); err != nil {
 		return health{}, fmt.Errorf("ask for health: %w", err)
 	}
 	var b [healthSize]byte
-	if _, err := io.ReadFull(c, b[:]); err != nil {
+	if _, err := io.ReadFull(c.conn, b[:]); err != nil {
 		return health{}, fmt.Errorf("ask for health: %w", err)
 	}
 	return decodeHealth(b[:]), nil
 }
 
-// conn returns the kept connection or dials one. Each member is asked by one
-// goroutine at a time, so there are never two.
-func (p *prober) conn(ctx context.Context, id NodeID) (PeerConn, error) {
+// contact returns the kept connection or begins to dial.
+func (p *prober) contact(id NodeID) *contact {
 	p.mu.Lock()
-	c, ok := p.conns[id]
-	p.mu.Unlock()
-	if ok {
-		return c, nil
+	defer p.mu.Unlock()
+	if c, ok := p.contacts[id]; ok {
+		return c
 	}
+	c := &contact{done: make(chan struct{})}
+	p.contacts[id] = c
+	p.dials.Go(func() {
+		if c.conn, c.err = p.dial(id); c.err != nil {
+			p.drop(id, c)
+		}
+		close(c.done)
+	})
+	return c
+}
+
+// dial has the time of a dial, not that of a question.
+func (p *prober) dial(id NodeID) (PeerConn, error) {
 	addr, ok := p.g.addresses.lookup(id)
 	if !ok {
 		return nil, fmt.Errorf("ask for health: no address of %s is known", id)
 	}
-	c, err := p.g.cfg.Mux.Dial(ctx, addr, statProto(p.g.cfg.Name), id)
-	if err != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.conns[id] = c
-	return c, nil
+	ctx, cancel := context.WithTimeout(p.ctx, p.g.cfg.Timings.Dial)
+	defer cancel()
+	return p.g.cfg.Mux.Dial(ctx, addr, statProto(p.g.cfg.Name), id)
 }
 
-// drop closes a connection that failed; the next question dials again.
-func (p *prober) drop(id NodeID) {
+// drop closes a contact that failed; the next question dials again.
+func (p *prober) drop(id NodeID, c *contact) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c, ok := p.conns[id]; ok {
-		_ = c.Close()
-		delete(p.conns, id)
+	if p.contacts[id] == c {
+		delete(p.contacts, id)
+	}
+	if c.conn != nil {
+		_ = c.conn.Close()
 	}
 }
 
-// close closes all connections. Nothing may be asked afterwards.
+// close ends all attempts and closes all connections. Nothing may be asked
+// afterwards.
 func (p *prober) close() {
+	p.cancel()
+	p.dials.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, c := range p.conns {
-		_ = c.Close()
-		delete(p.conns, id)
+	for _, c := range p.contacts {
+		if c.conn != nil {
+			_ = c.conn.Close()
+		}
 	}
+	clear(p.contacts)
 }
