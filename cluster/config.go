@@ -123,9 +123,9 @@ func DefaultTimings() Timings {
 // cluster of three forms within a second or two.
 func FastTimings() Timings {
 	t := DefaultTimings()
-	t.Raft.Heartbeat, t.Raft.Election, t.Raft.Lease = 200*time.Millisecond, 200*time.Millisecond, 150*time.Millisecond
-	t.Raft.Dial = 500 * time.Millisecond
-	t.Raft.Health, t.Raft.Reconcile = 100*time.Millisecond, 200*time.Millisecond
+	t.Raft.Heartbeat, t.Raft.Election, t.Raft.Lease = 300*time.Millisecond, 300*time.Millisecond, 240*time.Millisecond
+	t.Raft.Dial = time.Second
+	t.Raft.Health, t.Raft.Reconcile = 200*time.Millisecond, 200*time.Millisecond
 	t.Raft.Stable, t.Raft.Replace = 300*time.Millisecond, 3*time.Second
 	t.Gossip.Probe, t.Gossip.ProbeTimeout = 200*time.Millisecond, 150*time.Millisecond
 	t.Gossip.Gossip, t.Gossip.PushPull = 50*time.Millisecond, 2*time.Second

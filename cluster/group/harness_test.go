@@ -212,9 +212,9 @@ func (f frozen) Release() {}
 // fastTimings are short, but leave room for the race detector on a shared core.
 func fastTimings() Timings {
 	return Timings{
-		Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, Lease: 160 * time.Millisecond,
-		RPC: 3 * time.Second, Dial: 300 * time.Millisecond,
-		Health: 100 * time.Millisecond, Reconcile: 150 * time.Millisecond,
+		Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 240 * time.Millisecond,
+		RPC: 3 * time.Second, Dial: time.Second,
+		Health: 200 * time.Millisecond, Reconcile: 200 * time.Millisecond,
 		Stable: 200 * time.Millisecond, Replace: 800 * time.Millisecond,
 	}
 }
