@@ -44,8 +44,17 @@ func TestStuckPipelineIsFreed(t *testing.T) {
 			if closing {
 				time.AfterFunc(time.Second, all.close)
 			}
-			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, nil); !errors.Is(err, raft.ErrPipelineShutdown) {
+			// Not by an error, see pipeline, but by an answer that says no.
+			req := &raft.AppendEntriesRequest{Term: 7}
+			if _, err := p.AppendEntries(req, nil); err != nil {
 				t.Errorf("send ended with %v", err)
+			}
+			answer := <-p.Consumer()
+			if answer.Response().Success || answer.Request() != req || !errors.Is(answer.Error(), raft.ErrPipelineShutdown) {
+				t.Errorf("answer %+v, %v", answer.Response(), answer.Error())
+			}
+			if again, err := p.AppendEntries(req, nil); again != answer || err != nil {
+				t.Errorf("send after the end: %v, %v", again, err)
 			}
 			want := time.Minute
 			if closing {
@@ -82,9 +91,14 @@ func TestClosedTransportOpensNoPipeline(t *testing.T) {
 // countingPipeline keeps what was sent.
 type countingPipeline struct {
 	raft.AppendPipeline
-	sent []raft.AppendEntriesRequest
-	err  error
+	sent    []raft.AppendEntriesRequest
+	answers chan raft.AppendFuture
+	err     error
 }
+
+func (p *countingPipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+func (p *countingPipeline) Close() error { return nil }
 
 func (p *countingPipeline) AppendEntries(req *raft.AppendEntriesRequest, _ *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	p.sent = append(p.sent, *req)
@@ -115,7 +129,7 @@ func TestPipelineSaysNothingTwice(t *testing.T) {
 		{name: "another term", first: at(2, 7, 7), second: at(3, 7, 7), want: 2},
 		{name: "entries", first: at(2, 7, 7), second: at(2, 7, 7, &raft.Log{}), want: 2},
 		{name: "after entries", first: at(2, 7, 7, &raft.Log{}), second: at(2, 7, 7), want: 2},
-		{name: "after a failure", first: at(2, 7, 7), second: at(2, 7, 7), err: raft.ErrPipelineShutdown, want: 2},
+		{name: "after a failure", first: at(2, 7, 7), second: at(2, 8, 7), err: raft.ErrPipelineShutdown, want: 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -125,18 +139,43 @@ func TestPipelineSaysNothingTwice(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := p.AppendEntries(tc.first, nil); !errors.Is(err, tc.err) {
+				if _, err := p.AppendEntries(tc.first, nil); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(tc.after) // in the bubble's time
 				future, err := p.AppendEntries(tc.second, nil)
-				if !errors.Is(err, tc.err) || future == nil {
+				if err != nil || future == nil || tc.err != nil && !errors.Is(future.Error(), tc.err) {
 					t.Errorf("second request: future %v, error %v", future, err)
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
 				}
 				if got := len(inner.sent); got != tc.want {
 					t.Errorf("%d requests were sent, want %d", got, tc.want)
 				}
 			})
 		})
+	}
+}
+
+// TestPipelineHandsAnswersOn: in their order, and the library gives the pipeline
+// up when it hears of the request that could not be sent.
+func TestPipelineHandsAnswersOn(t *testing.T) {
+	t.Parallel()
+	inner := &countingPipeline{answers: make(chan raft.AppendFuture)}
+	p, err := newPipelines(time.Minute, time.Second).add(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		sent := &lostRequest{start: time.Unix(int64(i), 0)}
+		inner.answers <- sent
+		if got := <-p.Consumer(); got != sent {
+			t.Errorf("answer %d is of %v", i, got.Start())
+		}
+	}
+	inner.answers <- &lostRequest{} // nobody takes it
+	if err := errors.Join(p.Close(), p.Close()); err != nil {
+		t.Error(err)
 	}
 }
