@@ -78,8 +78,9 @@ type app struct {
 // root builds the whole tree anew for each run: nothing outlives one.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "covey",
-		Short: "A serverless cluster for bare machines, in one binary",
+		Use:     "covey",
+		Version: thisBuild().Version,
+		Short:   "A serverless cluster for bare machines, in one binary",
 		Long: `Covey runs functions on machines you own: one binary per machine, nothing else.
 
 Settings come from flags, else from COVEY_... variables, else from the file given
