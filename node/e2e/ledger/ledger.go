@@ -63,6 +63,8 @@ type Report struct {
 	Execution Execution `json:"execution"`
 	// Reached are the paths of the order that could be read, listed or connected to.
 	Reached []string `json:"reached,omitempty"`
+	// Listed is what those of them have that are directories.
+	Listed map[string][]string `json:"listed,omitempty"`
 	// Found says where secrets were found.
 	Found []string `json:"found,omitempty"`
 	// Files and Processes count what was looked at, to show that it looked.

@@ -23,11 +23,14 @@ const (
 // spy tries to reach the paths it was told of and looks for secrets in every
 // environment, command line and small file that it can read.
 func spy(in ledger.Order) ledger.Report {
-	r := ledger.Report{UID: os.Getuid(), Home: os.Getenv("HOME")}
+	r := ledger.Report{UID: os.Getuid(), Home: os.Getenv("HOME"), Listed: map[string][]string{}}
 	for _, path := range in.Paths {
-		if reach(path) {
-			r.Reached = append(r.Reached, path)
+		if names := list(path); len(names) > 0 {
+			r.Listed[path] = names
+		} else if !reach(path) {
+			continue
 		}
+		r.Reached = append(r.Reached, path)
 	}
 	look := func(path string) {
 		text := read(path)
@@ -64,7 +67,16 @@ func spy(in ledger.Order) ledger.Report {
 	return r
 }
 
-// reach reports whether a path can be read, listed or connected to.
+// list returns the names in a directory, nothing if it is none or out of reach.
+func list(path string) (names []string) {
+	entries, _ := os.ReadDir(path)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// reach reports whether a path can be read or connected to.
 func reach(path string) bool {
 	if name, ok := strings.CutPrefix(path, "unix:"); ok {
 		conn, err := net.DialTimeout("unix", name, time.Second)
@@ -79,9 +91,6 @@ func reach(path string) bool {
 			_ = conn.Close()
 		}
 		return err == nil
-	}
-	if entries, err := os.ReadDir(path); err == nil {
-		return len(entries) > 0
 	}
 	return len(read(path)) > 0
 }
