@@ -133,21 +133,18 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 
 // forward hands answers on, and at last the one to a request that was not sent.
 func (p *pipeline) forward() {
-	for {
+	for last := false; !last; {
 		var answer raft.AppendFuture
 		select {
 		case answer = <-p.AppendPipeline.Consumer():
 		case <-p.broken:
-			answer = p.lost
+			answer, last = p.lost, true
 		case <-p.done:
 			return
 		}
 		select {
 		case p.answers <- answer:
 		case <-p.done:
-			return
-		}
-		if answer == p.lost {
 			return
 		}
 	}
