@@ -54,9 +54,11 @@ func planVotes(all []candidate, replace time.Duration) (promote, demote []NodeID
 			keep = append(keep, s)
 		}
 	}
-	for _, known := range []bool{true, false} {
+	// Of the others a live one counts most, even if it was removed: it holds the
+	// majority until there is a standby to take its place.
+	for _, like := range []candidate{{healthy: true, known: true}, {healthy: true}, {known: true}, {}} {
 		for _, v := range voters {
-			if len(keep) < wanted && v.known == known && !v.worth(replace) {
+			if len(keep) < wanted && v.known == like.known && v.healthy == like.healthy && !v.worth(replace) {
 				keep = append(keep, v)
 			}
 		}

@@ -70,6 +70,7 @@ func TestPlanVotes(t *testing.T) {
 		{"a removed voter of three leaves one", "a:V* b:V c:V#", "", "c b"},
 		{"the dead goes before the living", "a:V* b:V! c:V#", "", "b c"},
 		{"a removed voter waits for a stable standby", "a:V* b:V c:V!# d:S+", "", ""},
+		{"removed voters that live hold the majority", "a:V* b:V c:V! d:V! e:V! f:V# g:V# h:O! i:O!", "", "e d"},
 		{"a removed voter is replaced", "a:V* b:V c:V!# d:S", "d", "c"},
 	}
 	for _, tt := range tests {
