@@ -162,7 +162,7 @@ func (f *Fleet) Up() []*Node {
 func (f *Fleet) Leader() *Node {
 	f.t.Helper()
 	var leader *Node
-	Eventually(f.t, 20*time.Second, "agree on a leader", func() error {
+	Eventually(f.t, time.Minute, "agree on a leader", func() error {
 		leader = nil
 		up := f.Up()
 		for _, n := range up {
@@ -188,7 +188,7 @@ func (f *Fleet) Leader() *Node {
 // below seven, then five.
 func (f *Fleet) AwaitSettled() {
 	f.t.Helper()
-	Eventually(f.t, 40*time.Second, "settle roles", f.settled)
+	Eventually(f.t, time.Minute, "settle roles", f.settled)
 }
 
 func (f *Fleet) settled() error {

@@ -104,7 +104,7 @@ func (n *Node) AwaitReady() {
 	case <-c.Ready():
 	case <-n.Done():
 		n.fleet.t.Fatalf("node %d ended: %v", n.Number, n.err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		n.fleet.t.Fatalf("node %d is not ready: %+v", n.Number, c.Status())
 	}
 }
