@@ -102,6 +102,25 @@ func TestStoppingNodeAnswersWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
+// TestStopDoesNotWaitForAFirstRequest leaves a connection open that was never used,
+// as clients do that dial ahead.
+func TestStopDoesNotWaitForAFirstRequest(t *testing.T) {
+	t.Parallel()
+	s, address, stop := listen(t, newFakeNode(t))
+	s.patience = time.Millisecond
+	unused, probe := dial(t, address), dial(t, address)
+	probe.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") // accepted after the other
+	probe.response()
+	begun := time.Now()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	unused.closed()
+}
+
 func TestDrainTimeoutEndsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	stdlog "log"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,10 +33,12 @@ type listener struct {
 	mu    sync.Mutex
 	open  int                // guarded by mu
 	perIP map[netip.Addr]int // guarded by mu; no zero values
+	// fresh are connections on which nothing came yet.
+	fresh map[*conn]struct{} // guarded by mu
 }
 
 func newListener(inner net.Listener, l limits, m *metrics) *listener {
-	return &listener{Listener: inner, limits: l, metrics: m, perIP: map[netip.Addr]int{}}
+	return &listener{Listener: inner, limits: l, metrics: m, perIP: map[netip.Addr]int{}, fresh: map[*conn]struct{}{}}
 }
 
 // Accept returns the next connection within the limits. One beyond gets a short
@@ -48,7 +52,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		ip := remoteIP(c)
 		if l.admit(ip) {
 			l.metrics.connections.Inc()
-			return &conn{Conn: c, owner: l, ip: ip}, nil
+			counted := &conn{Conn: c, owner: l, ip: ip}
+			l.mu.Lock()
+			l.fresh[counted] = struct{}{}
+			l.mu.Unlock()
+			return counted, nil
 		}
 		l.metrics.refused.Inc()
 		if !l.limits.tls {
@@ -73,6 +81,23 @@ func (l *listener) admit(ip netip.Addr) bool {
 	l.open++
 	l.perIP[ip]++
 	return true
+}
+
+// touched says that something came on a connection, or that it is closed.
+func (l *listener) touched(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.fresh, c)
+}
+
+// closeFresh closes the connections on which nothing came yet.
+func (l *listener) closeFresh() {
+	l.mu.Lock()
+	conns := slices.Collect(maps.Keys(l.fresh))
+	l.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // nothing can be lost
+	}
 }
 
 // connections is how many are open.
@@ -108,8 +133,19 @@ type conn struct {
 	owner  *listener
 	ip     netip.Addr
 	closed atomic.Bool
+	used   atomic.Bool // something came
 	// deadline is the write deadline in force, in Unix nanoseconds.
 	deadline atomic.Int64
+}
+
+// Read takes note of the first bytes.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.used.Load() {
+		c.used.Store(true)
+		c.owner.touched(c)
+	}
+	return n, err
 }
 
 // Write fails when the client does not read for the write timeout, which is
@@ -147,6 +183,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 // Close gives the connection's place back, once.
 func (c *conn) Close() error {
 	if !c.closed.Swap(true) {
+		c.owner.touched(c)
 		c.owner.release(c.ip)
 	}
 	return c.Conn.Close()

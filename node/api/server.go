@@ -120,6 +120,7 @@ func (s *Server) Run(ctx context.Context) error {
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
 	s.linger(shutdown, listener)
+	listener.closeFresh() // Shutdown would wait five seconds for a first request
 	if err := srv.Shutdown(shutdown); err != nil {
 		s.log.Warn().Err(err).Msg("closing requests that outlasted the drain")
 		_ = srv.Close()
