@@ -169,6 +169,10 @@ func (c *connections) get(node state.NodeID) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
+// readyTimeout bounds how long a request waits for a connection to stand. A node
+// that takes longer is most likely dead, and another leads by then.
+const readyTimeout = time.Second
+
 // ready is get for a request that must not be lost unseen: it returns once the
 // connection stands, so that a failure to connect, after which nothing was sent,
 // is told apart from a failure of the request. That error wraps ErrUnreachable.
@@ -177,19 +181,24 @@ func (c *connections) ready(ctx context.Context, node state.NodeID) (*grpc.Clien
 	if err != nil {
 		return nil, err
 	}
-	for failed := false; ; {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if conn.GetState() == connectivity.TransientFailure {
+		conn.ResetConnectBackoff() // the pause is for those who do not ask
+	}
+	for tried := false; ; {
 		conn.Connect()
-		switch s := conn.GetState(); {
-		case s == connectivity.Ready:
+		s := conn.GetState()
+		if s == connectivity.Ready {
 			return conn, nil
-		case s == connectivity.TransientFailure && failed, s == connectivity.Shutdown:
+		}
+		// A failure of before is no news; the one after an attempt counts.
+		if (s == connectivity.TransientFailure && tried) || s == connectivity.Shutdown {
 			return nil, fmt.Errorf("connect to node %s: %w", node, ErrUnreachable)
-		default:
-			// A failure of before is no news: the attempt that follows it counts.
-			failed = failed || s == connectivity.Connecting
-			if !conn.WaitForStateChange(ctx, s) {
-				return nil, fmt.Errorf("connect to node %s: %w: %w", node, ErrUnreachable, ctx.Err())
-			}
+		}
+		tried = tried || s == connectivity.Connecting
+		if !conn.WaitForStateChange(ctx, s) {
+			return nil, fmt.Errorf("connect to node %s: %w: %w", node, ErrUnreachable, ctx.Err())
 		}
 	}
 }
