@@ -54,20 +54,25 @@ func (b *bench) leaderKills(ctx context.Context) error {
 	return b.cluster.settled(ctx)
 }
 
-// leader returns the member that leads.
+// leader returns the member that leads, once one does.
 func (b *bench) leader(ctx context.Context) (*member, error) {
-	list, err := b.cluster.client.Nodes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range list {
-		for _, m := range b.cluster.members {
-			if n.Leader && n.Name == m.name {
-				return m, nil
+	var leader *member
+	err := await(ctx, 20*time.Second, func() error {
+		list, err := b.cluster.client.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		for _, n := range list {
+			for _, m := range b.cluster.members {
+				if n.Leader && n.Name == m.name {
+					leader = m
+					return nil
+				}
 			}
 		}
-	}
-	return nil, errors.New("no node leads")
+		return errors.New("no node leads")
+	})
+	return leader, err
 }
 
 // companions is how many members join before observers are counted: from seven

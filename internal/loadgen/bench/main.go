@@ -116,6 +116,7 @@ func measure(ctx context.Context, o options) (err error) {
 		begun := time.Now()
 		fmt.Fprintf(os.Stderr, "%s …", part.name)
 		if err := part.run(ctx); err != nil {
+			b.report.print(os.Stdout) // what was measured before is worth seeing
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 		fmt.Fprintf(os.Stderr, " %v\n", time.Since(begun).Round(100*time.Millisecond))
