@@ -241,6 +241,9 @@ func (n *Node) openCluster(ctx context.Context) error {
 		}
 	}
 	if n.cluster, err = cluster.Open(cfg); err != nil {
+		if errors.Is(err, cluster.ErrNotFounded) {
+			return fmt.Errorf("%w: found a cluster with --init, or join one with --join TOKEN", err)
+		}
 		return err
 	}
 	n.onClose("cluster", n.cluster.Close)
