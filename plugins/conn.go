@@ -17,6 +17,9 @@ import (
 // Hello is what an instance said about itself before READY.
 type Hello = frame.Greeting
 
+// Setup is the function that a runtime's process is to become.
+type Setup = frame.Setup
+
 // FD is the descriptor on which an instance finds its end of the data plane.
 const FD = 3
 
@@ -145,6 +148,12 @@ func (c *Conn) greetLocked(h frame.Header, payload []byte) error {
 	c.greeted = true
 	c.session.SetPeerWindow(int(c.hello.Window))
 	return nil
+}
+
+// Setup tells a runtime's process which function it is to become. It is sent once, before any call, and does
+// not wait for the process. Processes of functions that were built with an SDK need none.
+func (c *Conn) Setup(s *Setup) error {
+	return c.session.Send(frame.SetupFrame, nil, s.AppendTo(nil))
 }
 
 // Ready waits until the instance is ready for calls. It fails with *InitError when initialisation failed

@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/loadgen/bench": {"internal/loadgen", "node/client", "plugins", "cluster"},
 	"node/client":            {},
 	"plugins/sdk":            {"plugins/frame"},
+	"plugins/runtime":        {"plugins/sdk", "plugins/frame", "plugins/plugintest"},
 	"plugins/frame":          {},
 	"plugins/plugintest":     {"plugins"},
 	"plugins/examples":       {"plugins/sdk", "plugins/plugintest"},

@@ -47,12 +47,14 @@ const (
 	HostReply
 	// Drain announces that the sender takes no further calls.
 	Drain
+	// SetupFrame tells a runtime's process which function it becomes; see [Setup].
+	SetupFrame
 
 	typeEnd
 )
 
 var typeNames = [typeEnd]string{
-	"INVALID", "HELLO", "READY", "INVOKE", "CHUNK", "CREDIT", "CANCEL", "RESULT", "ERROR", "REFUSED", "HOSTCALL", "HOSTREPLY", "DRAIN",
+	"INVALID", "HELLO", "READY", "INVOKE", "CHUNK", "CREDIT", "CANCEL", "RESULT", "ERROR", "REFUSED", "HOSTCALL", "HOSTREPLY", "DRAIN", "SETUP",
 }
 
 // String returns the name that the documents use.

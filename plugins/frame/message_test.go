@@ -33,6 +33,10 @@ func messages() map[string][2]message {
 		"host request": {&HostRequest{
 			RequestID: "r", Op: "invoke", Target: "other:3", ContentType: "a/b", Remaining: time.Second, Attributes: attributes,
 		}, new(HostRequest)},
+		"setup": {&Setup{
+			App: "default", Function: "resize", Version: 7, Handler: "app.handle", Code: "/var/task", Cache: "/var/cache/covey", Memory: 1 << 30,
+			Timeout: time.Minute, Concurrency: 4, Preparing: true, Env: attributes,
+		}, new(Setup)},
 		"host result": {&HostResult{ContentType: "a/b", Attributes: attributes}, new(HostResult)},
 	}
 }

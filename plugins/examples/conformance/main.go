@@ -21,6 +21,9 @@ import (
 
 func main() {
 	s := &server{met: make(map[int]chan struct{}), waiting: make(map[int]int)}
+	if os.Getenv(program.EnvRuntime) != "" {
+		covey.ServeRuntime(s.become)
+	}
 	initialise := covey.OnInit(func(context.Context) error {
 		return initialise(os.Getenv(program.EnvInit))
 	})
@@ -28,6 +31,34 @@ func main() {
 		covey.ServeStream(s.stream, initialise)
 	}
 	covey.ServeJSON(s.handle, initialise)
+}
+
+// become makes the program the function that it is anyway, to show that a runtime passes the suite too.
+func (s *server) become(_ context.Context, setup *covey.Setup) (covey.RuntimeHandler, error) {
+	for _, e := range setup.Env {
+		if err := os.Setenv(e.Name, e.Value); err != nil {
+			return nil, fmt.Errorf("set %s: %w", e.Name, err)
+		}
+	}
+	if err := initialise(setup.Env.Get(program.EnvInit)); err != nil {
+		return nil, err
+	}
+	if setup.Env.Get(program.EnvStream) != "" {
+		return func(ctx context.Context, payload []byte, w io.Writer) ([]byte, error) {
+			return nil, s.stream(ctx, payload, w)
+		}, nil
+	}
+	return func(ctx context.Context, payload []byte, _ io.Writer) ([]byte, error) {
+		var in program.Input
+		if err := json.Unmarshal(payload, &in); err != nil {
+			return nil, fmt.Errorf("decode input: %w", err)
+		}
+		out, err := s.handle(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(out)
+	}, nil
 }
 
 func initialise(mode string) error {

@@ -9,6 +9,8 @@ const (
 	EnvInit = "CONFORMANCE_INIT"
 	// EnvStream makes the program stream its output.
 	EnvStream = "CONFORMANCE_STREAM"
+	// EnvRuntime makes the Go program a runtime, which waits for SETUP to become the function.
+	EnvRuntime = "CONFORMANCE_RUNTIME"
 )
 
 // Values of EnvInit.

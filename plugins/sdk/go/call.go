@@ -23,6 +23,8 @@ type call struct {
 	stream     *frame.StreamWriter // set by the first Write of a streamed output
 	collected  *bytes.Buffer       // takes a streamed output where there is no frame to stream it in
 	began      time.Time
+	usedCPU    time.Duration // by other processes, for this call
+	usedPeak   uint64
 }
 
 // Value finds the call itself, so that it costs no further context.
@@ -115,6 +117,8 @@ func (c *call) answer(output []byte) {
 		return
 	}
 	c.result.Stats = c.runtime.stats(c.began)
+	c.result.Stats.CPU += c.usedCPU
+	c.result.Stats.PeakMemory = max(c.result.Stats.PeakMemory, c.usedPeak)
 	_ = c.in.Answer(frame.ResultReply, &c.result, output)
 }
 

@@ -18,10 +18,12 @@ type Error struct {
 	Type string
 	// Message is for people.
 	Message string
-	// Stack is where the called function panicked, if it did.
+	// Stack is where the function fell over the error, if it did; lines for people.
 	Stack string
 	// Platform is true if Covey and not the function failed. It is ignored in a handler's error.
 	Platform bool
+	// Unhandled is true if the function did not return the error but fell over it.
+	Unhandled bool
 }
 
 // Errorf returns an *Error with a formatted message.
@@ -54,7 +56,11 @@ func failureOf(err error) *frame.Failure {
 		if err == error(typed) { //nolint:errorlint // Only the bare error has no context to keep.
 			message = typed.Message
 		}
-		return &frame.Failure{Type: typed.Type, Message: message}
+		kind := frame.KindFunction
+		if typed.Unhandled {
+			kind = frame.KindUnhandled
+		}
+		return &frame.Failure{Kind: kind, Type: typed.Type, Message: message, Stack: typed.Stack}
 	}
 	return &frame.Failure{Type: typeName(err), Message: err.Error()}
 }
@@ -70,5 +76,8 @@ func typeName(err error) string {
 
 // errorOf is what a host call's caller gets.
 func errorOf(f *frame.Failure) *Error {
-	return &Error{Type: f.Type, Message: f.Message, Stack: f.Stack, Platform: f.Kind == frame.KindPlatform}
+	return &Error{
+		Type: f.Type, Message: f.Message, Stack: f.Stack,
+		Platform: f.Kind == frame.KindPlatform, Unhandled: f.Kind == frame.KindUnhandled,
+	}
 }

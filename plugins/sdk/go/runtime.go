@@ -45,7 +45,8 @@ type runtime struct {
 	socket  *frame.Socket // nil without a data plane
 	session *frame.Session
 	reader  sync.Once
-	ended   chan error // gets the session's end once
+	ended   chan error  // gets the session's end once
+	setup   chan *Setup // gets the node's SETUP, in a runtime
 
 	maxOutput atomic.Int64  // the node's limit; 0 until its HELLO
 	initTime  atomic.Int64  // taken by the first reply
@@ -68,11 +69,14 @@ type lane struct {
 // serve returns when the process shall exit.
 func (r *runtime) serve(o *options) error {
 	r.ended = make(chan error, 1)
+	r.setup = make(chan *Setup, 1)
 	r.quit = make(chan struct{})
 	if err := r.open(); err != nil {
 		return err
 	}
-	if err := r.initialise(o); err != nil {
+	if err := r.initialise(o); errors.Is(err, errDone) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	r.initTime.Store(int64(time.Since(r.started)))
@@ -129,16 +133,12 @@ func (r *runtime) config() frame.SessionConfig {
 
 // initialise runs the user's initialisation and reports its failure to the node.
 func (r *runtime) initialise(o *options) (err error) {
+	if o.become != nil {
+		return r.setUp(o.become)
+	}
 	for _, f := range o.init {
 		if err := r.initOne(f); err != nil {
-			if r.session != nil {
-				failure := failureOf(err)
-				failure.Kind = frame.KindInit
-				// If this does not arrive, the exit of the process says the same.
-				_ = r.session.Send(frame.ErrorReply, nil, failure.AppendTo(nil))
-				r.session.Flush()
-			}
-			return fmt.Errorf("initialise: %w", err)
+			return r.initFailed(err)
 		}
 	}
 	return nil
@@ -190,6 +190,16 @@ func (r *runtime) control(h frame.Header, payload []byte) error {
 		r.maxOutput.Store(int64(hello.MaxBody))
 	case h.Type == frame.Drain:
 		r.drain()
+	case h.Type == frame.SetupFrame:
+		setup := new(Setup)
+		if err := setup.Parse(payload[h.Head:]); err != nil {
+			return err
+		}
+		select {
+		case r.setup <- setup:
+		default:
+			return fmt.Errorf("%w: SETUP out of order", frame.ErrProtocol)
+		}
 	}
 	return nil
 }

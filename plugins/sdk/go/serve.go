@@ -14,6 +14,8 @@ type Option func(*options)
 
 type options struct {
 	init []func(context.Context) error
+	// become makes the process a runtime: it says what to run once SETUP has told for whom.
+	become func(context.Context, *Setup) (RuntimeHandler, error)
 }
 
 // OnInit runs f once in each instance before its first call. If f fails or panics, the instance ends and the
@@ -59,18 +61,22 @@ func ServeStream(handler func(ctx context.Context, payload []byte, w io.Writer) 
 	serve(func(c *call) ([]byte, error) { return nil, handler(c, c.payload, (*streamWriter)(c)) }, opts)
 }
 
-// serve runs the process's one function. It is the only place that looks at the process's environment.
+// serve runs the process's one function.
 func serve(run func(*call) ([]byte, error), opts []Option) {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
+	serveWith(run, &o)
+}
+
+func serveWith(run func(*call) ([]byte, error), o *options) {
 	if os.Getenv(cookieKey) != cookieValue {
 		fmt.Fprintln(os.Stderr, "This program is a Covey function; a node starts it.\nDeploy it with: covey deploy NAME "+os.Args[0])
 		os.Exit(2)
 	}
 	r := &runtime{run: run, started: time.Now()}
-	if err := r.serve(&o); err != nil {
+	if err := r.serve(o); err != nil {
 		fmt.Fprintln(os.Stderr, "covey:", err)
 		os.Exit(1)
 	}
