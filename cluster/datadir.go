@@ -56,12 +56,33 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
-	// The kernel frees the lock when the process ends, however it ends.
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = lock.Close()
-		return nil, fmt.Errorf("open data directory %s: %w", path, ErrLocked)
+	if err := takeLock(lock); err != nil {
+		return nil, fmt.Errorf("open data directory %s: %w", path, errors.Join(err, lock.Close()))
 	}
 	return &dataDir{path: path, lock: lock}, nil
+}
+
+// lockPatience is how long a lock may be held by somebody who is about to let go: a
+// daemon that is ending, or a child between its fork and its exec, which has copies
+// of all descriptors.
+const lockPatience = time.Second
+
+// takeLock waits for the lock, which the kernel frees when its holder ends, however
+// it ends.
+func takeLock(lock *os.File) error {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return os.NewSyscallError("flock", err)
+		case time.Now().After(deadline):
+			return ErrLocked
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 }
 
 // Close frees the lock. It is idempotent.

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,6 +22,7 @@ type berth struct {
 	dir    string
 	cgroup *cgroup  // nil where there are none
 	net    *os.File // nil where there are none
+	parked *Process // nil where none can be; it owns the berth then
 }
 
 // berths makes berths ahead of need. Making one takes the kernel longer than
@@ -48,26 +50,28 @@ const berthsReady = 8
 // When half of the berths are gone it is a burst, and resting would delay it.
 const refillAfter = 25 * time.Millisecond
 
-// startBerths makes a first berth to see whether it can be done, with a network
-// namespace in it if network is set.
-func startBerths(s *Sandbox, network bool) (*berths, error) {
+// startBerths gives the sandbox its berths. It makes a first one to see whether it
+// can be done, with a network namespace in it if network is set.
+func (s *Sandbox) startBerths(network bool) error {
 	b := &berths{
 		sandbox: s, network: network, ready: make(chan *berth, berthsReady), few: make(chan struct{}, 1),
 		failed: make(chan error), stop: make(chan struct{}), used: make(chan *os.File, berthsReady),
 	}
+	s.berths = b
 	first := make(chan error, 1)
 	ownThread(&b.done, func() { b.fill(first) })
-	if err := <-first; err != nil {
-		b.done.Wait()
-		return nil, err
+	err := <-first
+	if err != nil {
+		b.close()
+		s.berths = nil
 	}
-	return b, nil
+	return err
 }
 
 // fill ends with close. It runs on a thread of its own, which moves from one new
 // network namespace to the next.
 func (b *berths) fill(first chan<- error) {
-	next, err := b.make()
+	next, err := b.makeParked()
 	first <- err
 	if err != nil {
 		return
@@ -84,15 +88,44 @@ func (b *berths) fill(first chan<- error) {
 			select {
 			case b.ready <- next:
 			case <-b.stop:
-				b.discard(next)
+				b.drop(next)
 				return
 			}
 		}
 		if !b.rest() {
 			return
 		}
-		next, err = b.make()
+		next, err = b.makeParked()
 	}
+}
+
+// makeParked makes a berth with a stage in it, where stages can be parked.
+func (b *berths) makeParked() (*berth, error) {
+	next, err := b.make()
+	if err != nil || !b.sandbox.mode.template {
+		return next, err
+	}
+	if err := b.sandbox.park(next); err != nil {
+		return nil, fmt.Errorf("park stage: %w", err)
+	}
+	return next, nil
+}
+
+// makeBare makes a berth without a stage, for an instance that cannot be parked.
+func (b *berths) makeBare() (next *berth, err error) {
+	var done sync.WaitGroup
+	ownThread(&done, func() { next, err = b.make() })
+	done.Wait()
+	return next, err
+}
+
+// drop gives back a berth that was not used.
+func (b *berths) drop(old *berth) {
+	if old.parked != nil {
+		old.parked.Kill()
+		return
+	}
+	b.discard(old)
 }
 
 // rest returns when it is time to make another berth, or with false when there
@@ -147,7 +180,7 @@ func (b *berths) close() {
 	for {
 		select {
 		case left := <-b.ready:
-			b.discard(left)
+			b.drop(left)
 		case ns := <-b.used:
 			_ = ns.Close()
 		default:
@@ -156,6 +189,7 @@ func (b *berths) close() {
 	}
 }
 
+// make runs on a thread of its own; see freshNet.
 func (b *berths) make() (*berth, error) {
 	s := b.sandbox
 	slot, err := s.slots.take()

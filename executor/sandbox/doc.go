@@ -30,8 +30,8 @@
 // New prepares what every start needs. A thread stands in a mount namespace whose
 // root shows what instances may see (launcher.go, namespace.go). Berths, made
 // ahead, hold a user id, a directory, a cgroup and a network namespace each
-// (berth.go). Start writes a script of system calls (plan.go, script.go) and forks
-// the stage, a few hundred bytes of assembly, from that thread (stage.go). The
+// (berth.go). A script of system calls is written (plan.go, script.go), and the
+// stage, a few hundred bytes of assembly, forked from that thread (stage.go). The
 // stage, in new namespaces, performs the script:
 //
 //	set death signal            it dies with the daemon
@@ -45,6 +45,10 @@
 // default action there and somebody has to reap orphans. When it ends, for
 // whatever reason, the kernel ends everything else in the pid namespace before
 // its parent learns of it: that is what Kill and Done wait for.
+//
+// Almost all of that happens before anybody asks: a berth comes with a stage that
+// has stopped right before the exec and waits for an order (park.go). What is left
+// for Start is one message, and the exec itself.
 //
 // BenchmarkStart measures what all of it adds to a bare exec.
 //

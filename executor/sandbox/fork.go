@@ -24,7 +24,10 @@ func (s *Sandbox) run(p *Process, pl *plan) error {
 	if err != nil {
 		return os.NewSyscallError("socketpair", err)
 	}
-	defer unix.Close(pair[0])
+	p.report = pair[0]
+	if !pl.park {
+		defer func() { _ = unix.Close(p.takeReport()) }()
+	}
 	theirs := os.NewFile(uintptr(pair[1]), "report")
 	pl.owned = append(pl.owned, theirs)
 	// Credentials of the sender come with each message: that is how the daemon
@@ -56,7 +59,12 @@ func (s *Sandbox) run(p *Process, pl *plan) error {
 	// The stage has its copies; with ours gone, its death ends the wait below.
 	pl.close()
 	p.berth.cgroup.closeJoin()
-	err = p.await(pair[0], pl.script)
+	if pl.park {
+		p.received = len(pl.files)
+		err = p.awaitGreeting(pair[0], pl.script)
+	} else {
+		err = p.await(pair[0], pl.script)
+	}
 	s.mu.Lock()
 	s.living[p] = struct{}{}
 	if s.closed {
@@ -105,23 +113,36 @@ func (p *Process) await(fd int, script *script) error {
 			return fmt.Errorf("the stage does not finish within %v", setupTimeout)
 		}
 	}
+	for {
+		if said, err := p.listen(fd, script, unix.MSG_DONTWAIT); err != nil || !said {
+			return err
+		}
+	}
+}
+
+// errStageDied is the end of a stage before it had anything to say.
+var errStageDied = errors.New("the stage died before the code was executed")
+
+// listen takes one message of the stage: its greeting, or the failure that it
+// reports. It returns false at the end of all messages.
+func (p *Process) listen(fd int, script *script, flags int) (said bool, err error) {
 	var message [failureSize]byte
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		n, oobn, _, _, err := unix.Recvmsg(fd, message[:], oob, unix.MSG_CMSG_CLOEXEC|flags)
 		switch {
 		case errors.Is(err, unix.EINTR):
+			continue
 		case err != nil:
-			return fmt.Errorf("read what the stage says: %w", err)
+			return false, fmt.Errorf("read what the stage says: %w", err)
 		case n == failureSize:
-			return script.failure(message[:])
+			return false, script.failure(message[:])
 		case n == 0 && p.pid == 0:
-			return errors.New("the stage died before the code was executed")
-		case n == 0:
-			return nil
-		default:
+			return false, errStageDied
+		case n > 0:
 			p.pid = senderPid(oob[:oobn])
 		}
+		return n > 0, nil
 	}
 }
 

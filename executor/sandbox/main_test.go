@@ -120,7 +120,7 @@ func startChild(t testing.TB, s *Sandbox, program string, change ...func(*Spec))
 	}
 	defer theirs.Close()
 	spec := Spec{
-		Instance: program, Code: code, Stdout: theirs, Stderr: theirs, Pids: 512,
+		Instance: program, Code: code, Stdout: theirs, Stderr: theirs,
 		Env: []string{childVariable + "=" + program, raceOption},
 	}
 	for _, f := range change {

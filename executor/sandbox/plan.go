@@ -3,7 +3,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +24,7 @@ type plan struct {
 	filter  []unix.SockFilter
 	env     []string
 	probe   bool // exit with 0 instead of executing the code
+	park    bool // wait for an order instead; see park.go
 	cgroup  *cgroup
 	network *os.File // namespace to join
 
@@ -79,13 +79,11 @@ func (p *plan) descriptors(null, report, exit *os.File) error {
 	p.first = len(p.files)
 	if p.spec.Code != nil {
 		p.code = p.add(p.spec.Code)
-		// The interpreter of a "#!" script opens it by this descriptor's name, so
-		// it has to survive. Programs never see it.
-		var magic [2]byte
-		if _, err := p.spec.Code.ReadAt(magic[:], 0); err != nil {
-			return fmt.Errorf("read code: %w", err)
+		keep, err := isScript(p.spec.Code)
+		if err != nil {
+			return err
 		}
-		if bytes.Equal(magic[:], []byte("#!")) {
+		if keep {
 			p.first++
 		}
 	}
@@ -245,15 +243,30 @@ func (p *plan) become() error {
 		}
 		s.landlock(p.own(rules))
 	}
-	// The greeting carries the sender's process id, as the daemon sees it.
-	s.sys("greet the daemon", unix.SYS_WRITE, uintptr(p.report), s.str("H"), 1)
-	s.sys("mark descriptors", unix.SYS_CLOSE_RANGE, uintptr(p.first), 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
+	inherited := p.first
+	if p.park {
+		inherited = 3 // the order says which more
+	}
+	s.sys("mark descriptors", unix.SYS_CLOSE_RANGE, uintptr(inherited), 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	if p.mode.seccomp {
 		s.filter(p.filter)
 	}
+	// The greeting carries the sender's process id, as the daemon sees it.
+	s.sys("greet the daemon", unix.SYS_WRITE, uintptr(p.report), s.str("H"), 1)
+	if p.park {
+		p.awaitOrder()
+	} else {
+		p.exec()
+	}
+	return nil
+}
+
+// exec adds the last step, which is the first of the instance's code.
+func (p *plan) exec() {
+	s := p.script
 	if p.probe {
 		s.sys("exit", unix.SYS_EXIT_GROUP, 0)
-		return nil
+		return
 	}
 	args := p.spec.Args
 	if len(args) == 0 {
@@ -264,7 +277,16 @@ func (p *plan) become() error {
 	} else {
 		s.sys("exec", unix.SYS_EXECVE, s.str(p.spec.Path), s.strs(args), s.strs(p.env))
 	}
-	return nil
+}
+
+// isScript tells whether a program begins with "#!": its interpreter opens it by
+// the descriptor's name, so that descriptor has to survive. Programs never see it.
+func isScript(code *os.File) (bool, error) {
+	var magic [2]byte
+	if _, err := code.ReadAt(magic[:], 0); err != nil {
+		return false, fmt.Errorf("read code: %w", err)
+	}
+	return magic == [2]byte{'#', '!'}, nil
 }
 
 // landlockRules lists what an instance may touch when the whole file system is

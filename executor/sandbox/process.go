@@ -17,7 +17,6 @@ import (
 // methods are safe for concurrent use and may be called after it has ended.
 type Process struct {
 	sandbox *Sandbox
-	name    string // Spec.Instance
 	berth   *berth
 
 	stage     int // child of the daemon: process 1 of the instance, or the code itself
@@ -25,6 +24,7 @@ type Process struct {
 	stagePoll *os.File
 	exit      int // pipe on which process 1 tells how the code ended, or -1
 	pid       int // the code
+	received  int // first descriptor that an order brings, while the stage is parked
 
 	done chan struct{} // closed when no process is left and state is set
 	gone chan struct{} // closed when directory, cgroup and slot are given back
@@ -32,6 +32,7 @@ type Process struct {
 	mu     sync.Mutex
 	state  State
 	reaped bool // stage and pid may belong to somebody else from now on
+	report int  // the daemon's end of the socket to a parked stage, or -1
 }
 
 // Pid returns the process id of the instance's code as the daemon sees it.
@@ -105,7 +106,7 @@ func (p *Process) waitExit() {
 		})
 	}
 	if err != nil {
-		p.sandbox.log.Warn().Err(err).Str("instance", p.name).Msg("waiting in a thread for an instance")
+		p.sandbox.log.Warn().Err(err).Str("dir", p.Dir()).Msg("waiting in a thread for an instance")
 	}
 }
 
@@ -192,6 +193,9 @@ func (p *Process) release() {
 	s := p.sandbox
 	if p.exit >= 0 {
 		_ = unix.Close(p.exit)
+	}
+	if report := p.takeReport(); report >= 0 {
+		_ = unix.Close(report)
 	}
 	s.berths.discard(p.berth)
 	s.mu.Lock()

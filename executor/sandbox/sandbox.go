@@ -116,10 +116,10 @@ func (s *Sandbox) tryMode(m mode, stage []byte) error {
 	}
 	s.launch = launch
 	// In a user namespace the clone call makes the network namespace too.
-	s.berths, err = startBerths(s, m.namespaces && !m.userns)
+	err = s.startBerths(m.namespaces && !m.userns)
 	if err != nil && m.namespaces && !m.userns {
 		s.warn("functions share the host's network: %v", err)
-		s.berths, err = startBerths(s, false)
+		err = s.startBerths(false)
 	}
 	if err != nil {
 		return err
@@ -188,24 +188,44 @@ func (s *Sandbox) Start(ctx context.Context, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// start takes a berth and starts an instance in it.
+// start takes a berth and starts an instance in it, by the stage that is parked
+// there if there is one that will do.
 func (s *Sandbox) start(spec *Spec, probe bool) (*Process, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.running.Done()
-	b, err := s.berths.take()
-	if err != nil {
-		return nil, err
+	setDefaults(spec)
+	for {
+		b, err := s.berths.take()
+		switch {
+		case err != nil:
+			return nil, err
+		case b.parked == nil:
+			return s.startIn(b, spec, probe)
+		case !parkable(spec):
+			// Its directory and cgroup go with it, and a new berth is made.
+			b.parked.Kill()
+			if b, err = s.berths.makeBare(); err != nil {
+				return nil, err
+			}
+			return s.startIn(b, spec, probe)
+		}
+		err = s.order(b.parked, spec, probe)
+		if !errors.Is(err, errParkedGone) {
+			return b.parked, err
+		}
 	}
-	return s.startIn(b, spec, probe)
+}
+
+func (s *Sandbox) newProcess(b *berth) *Process {
+	return &Process{sandbox: s, berth: b, done: make(chan struct{}), gone: make(chan struct{}), exit: -1, report: -1}
 }
 
 // startIn runs the stage. The Process owns the berth afterwards; on failure the
 // berth is discarded here.
 func (s *Sandbox) startIn(b *berth, spec *Spec, probe bool) (_ *Process, err error) {
-	setDefaults(spec)
-	p := &Process{sandbox: s, name: spec.Instance, berth: b, done: make(chan struct{}), gone: make(chan struct{}), exit: -1}
+	p := s.newProcess(b)
 	defer func() {
 		if err != nil {
 			p.release()
@@ -214,21 +234,28 @@ func (s *Sandbox) startIn(b *berth, spec *Spec, probe bool) (_ *Process, err err
 	if err := b.cgroup.limit(spec.Memory, spec.Pids); err != nil {
 		return nil, err
 	}
+	pl := s.planFor(b, spec)
+	defer pl.close()
+	pl.probe = probe
+	if err := s.run(p, pl); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// planFor returns what is to be done in a berth, before the first step of it.
+func (s *Sandbox) planFor(b *berth, spec *Spec) *plan {
 	pl := &plan{
 		mode: s.mode, spec: spec, dir: b.dir, uid: s.slots.uid(b.slot), layout: &s.layout,
-		filter: s.filter, probe: probe, cgroup: b.cgroup,
+		filter: s.filter, cgroup: b.cgroup,
 	}
-	defer pl.close()
 	if !s.mode.template {
 		pl.root = filepath.Join(s.runDir, rootDir)
 	}
 	if !spec.Network {
 		pl.network = b.net
 	}
-	if err := s.run(p, pl); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return pl
 }
 
 // enter counts a process that is about to start, unless the sandbox is closed.

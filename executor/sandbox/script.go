@@ -19,6 +19,8 @@ const (
 	stepSize     = 80
 	stepsMax     = 256
 	dataOffset   = scriptHeader + stepsMax*stepSize
+	// orderBase is where a parked stage reads its second script (park.go).
+	orderBase = scriptBase + scriptSize/2
 )
 
 // step is one system call. The stage performs the steps in order; a failing one
@@ -29,7 +31,8 @@ type step struct {
 	args     [6]uintptr
 	want     uintptr // when the result is want and target is set, go on there
 	target   label
-	optional bool // failing is no reason to stop
+	jump     uintptr // like target, as an address: in another script
+	optional bool    // failing is no reason to stop
 }
 
 // label is the index of a step plus one, so that the zero value means none.
@@ -39,13 +42,19 @@ type label int
 // either encoded for the stage or, with newLocalScript, run by the calling
 // thread itself.
 type script struct {
-	steps []step
-	data  []byte
-	base  uintptr // address of data[0] where the script runs
+	steps  []step
+	data   []byte
+	base   uintptr // address of data[0] where the script runs
+	origin uintptr // address of the whole script in the stage's memory
 }
 
-func newScript() *script {
-	return &script{base: scriptBase + dataOffset, data: make([]byte, 0, 8<<10), steps: make([]step, 0, 96)}
+func newScript() *script { return newScriptAt(scriptBase) }
+
+// newScriptAt returns a script for a place in the stage's memory.
+func newScriptAt(origin uintptr) *script {
+	return &script{
+		origin: origin, base: origin + dataOffset, data: make([]byte, 0, 8<<10), steps: make([]step, 0, 96),
+	}
 }
 
 // newLocalScript returns a script for run. Its data must not move while steps
@@ -106,7 +115,7 @@ func (s *script) words(vs ...uint64) uintptr {
 // encode returns the bytes that the stage reads. Reports go to the descriptor
 // report of the stage's process.
 func (s *script) encode(report int) ([]byte, error) {
-	if len(s.steps) > stepsMax || dataOffset+len(s.data) > scriptSize {
+	if len(s.steps) > stepsMax || dataOffset+len(s.data) > scriptSize/2 {
 		return nil, fmt.Errorf("arguments, environment and paths are too long: %w", unix.E2BIG)
 	}
 	out := make([]byte, dataOffset, dataOffset+len(s.data))
@@ -120,7 +129,10 @@ func (s *script) encode(report int) ([]byte, error) {
 		}
 		word(7, st.want)
 		if st.target != 0 {
-			word(8, scriptBase+scriptHeader+uintptr(st.target-1)*stepSize)
+			word(8, s.at(st.target))
+		}
+		if st.jump != 0 {
+			word(8, st.jump)
 		}
 		if st.optional {
 			word(9, 1)
@@ -129,11 +141,14 @@ func (s *script) encode(report int) ([]byte, error) {
 	return append(out, s.data...), nil
 }
 
+// at returns the address of a step in the stage's memory.
+func (s *script) at(l label) uintptr { return s.origin + scriptHeader + uintptr(l-1)*stepSize }
+
 // failure turns a report of the stage into an error.
 func (s *script) failure(report []byte) error {
 	at := binary.LittleEndian.Uint64(report)
 	errno := unix.Errno(-int64(binary.LittleEndian.Uint64(report[8:])))
-	i := (int(at) - scriptBase - scriptHeader) / stepSize
+	i := (int(at) - int(s.at(1))) / stepSize
 	if i < 0 || i >= len(s.steps) {
 		return fmt.Errorf("report of the stage names no step: %w", errno)
 	}

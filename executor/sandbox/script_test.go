@@ -189,8 +189,8 @@ func TestPowerIsGivenUpInOrder(t *testing.T) {
 		last := -1
 		for _, name := range []string{
 			"set death signal", "mount proc", "drop old root", "limit descriptors", "hide process 1", "fork", "start session", "reset signals",
-			"set user", "drop capabilities", "set no_new_privs", "greet the daemon", "mark descriptors",
-			"load system call filter", "exec",
+			"set user", "drop capabilities", "set no_new_privs", "mark descriptors", "load system call filter",
+			"greet the daemon", "exec",
 		} {
 			at := -1
 			for i, st := range p.script.steps {
