@@ -98,7 +98,7 @@ func (s *slot) run(ctx context.Context, g grant, req *Request) (*Response, error
 		return s.failed(resp, err)
 	}
 	resp.ContentType, resp.Status, resp.Attributes = reply.ContentType, int(reply.Status), reply.Attributes
-	resp.use(in, reply.Stats, took)
+	resp.use(in, g, reply.Stats, took)
 	if reply.Stream != nil {
 		resp.Stream = &stream{s: s, inner: reply.Stream, ctx: ctx, began: began, usage: resp.Usage}
 		return resp, nil
@@ -134,23 +134,33 @@ func (s *slot) fill(req *Request, remaining time.Duration) {
 // steps splits the time before the answer.
 func (in *instance) steps(g grant, took time.Duration) Steps {
 	st := Steps{Queue: g.waited, Run: took}
-	if g.cold {
-		// The wait may be longer than the start, when it was decided late, or
-		// shorter, when it was decided for somebody else.
-		st.Start = min(in.readyAt.Sub(in.asked), g.waited)
-		st.Queue -= st.Start
+	if !g.cold {
+		return st
 	}
+	// The wait may be longer than the start, when that was decided late or had to wait
+	// for its turn, or shorter, when it was decided for somebody else.
+	part := func(d time.Duration) time.Duration {
+		d = min(max(d, 0), st.Queue)
+		st.Queue -= d
+		return d
+	}
+	st.Handshake = part(in.readyAt.Sub(in.began) - in.fetch - in.spawn)
+	st.Spawn = part(in.spawn)
+	st.Fetch = part(in.fetch)
 	return st
 }
 
 // use adds what the instance says about itself.
-func (r *Response) use(in *instance, stats plugins.Stats, took time.Duration) {
+func (r *Response) use(in *instance, g grant, stats plugins.Stats, took time.Duration) {
 	in.observePeak(int64(min(stats.PeakMemory, 1<<62)))
 	r.Usage.MemoryPeak = in.peak.Load()
 	r.Usage.CPU = min(max(stats.CPU, 0), took*time.Duration(runtime.NumCPU()))
 	if r.Cold && stats.Init > 0 {
-		r.Steps.Init = min(stats.Init, r.Steps.Start)
-		r.Steps.Start -= r.Steps.Init
+		r.Steps.Init = min(stats.Init, r.Steps.Handshake)
+		r.Steps.Handshake -= r.Steps.Init
+	}
+	if g.first {
+		in.p.e.m.started(in.spec.Runtime, &r.Steps)
 	}
 }
 

@@ -143,12 +143,20 @@ func (l *instanceLog) open(stream string, handshake func([]byte) bool) (*os.File
 	if err != nil {
 		return nil, fmt.Errorf("open pipe for %s: %w", stream, err)
 	}
+	if err := l.adopt(stream, r, handshake); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// adopt takes over the read end of a pipe that the instance writes one stream to.
+func (l *instanceLog) adopt(stream string, r *os.File, handshake func([]byte) bool) error {
 	conn, err := r.SyscallConn()
 	if err != nil {
-		return nil, fmt.Errorf("open pipe for %s: %w", stream, errors.Join(err, r.Close(), w.Close()))
+		return fmt.Errorf("read pipe of %s: %w", stream, errors.Join(err, r.Close()))
 	}
 	l.outputs = append(l.outputs, &output{l: l, stream: stream, r: r, conn: conn, handshake: handshake})
-	return w, nil
+	return nil
 }
 
 // run reads until every writer is gone or the pipe is closed.

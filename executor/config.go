@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/covey-dev/covey/executor/hosts"
 	"github.com/covey-dev/covey/executor/sandbox"
 	"github.com/covey-dev/covey/internal/clock"
 	"github.com/covey-dev/covey/plugins"
@@ -30,9 +31,11 @@ type Config struct {
 
 	// Sandbox starts the processes. Required.
 	Sandbox *sandbox.Sandbox
-	// Code opens the program with the given digest, verified, for reading. The
-	// executor closes the file after the start that it was opened for. Required.
+	// Code opens the artifact with the given digest, verified, for reading: a program
+	// for "go", an archive for other runtimes. The executor closes the file. Required.
 	Code func(ctx context.Context, digest string) (*os.File, error)
+	// Runtimes are what this node hosts besides "go"; see hosts.Detect.
+	Runtimes []hosts.Runtime
 	// Host serves what functions ask of the platform; the key says who asks. Nil
 	// refuses all of it.
 	Host func(ctx context.Context, caller Key, call *plugins.HostCall) (*plugins.HostReply, error)

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/covey-dev/covey/executor/hosts"
 	"github.com/covey-dev/covey/plugins"
 )
 
@@ -35,6 +36,7 @@ const (
 type Executor struct {
 	cfg    Config
 	launch launcher
+	hosts  *hosts.Pool // nil with a launcher that needs none
 	logs   *logStore
 	m      *metrics
 	log    zerolog.Logger
@@ -68,9 +70,21 @@ func New(cfg Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newExecutor(cfg, &processLauncher{
-		sandbox: cfg.Sandbox, code: cfg.Code, host: cfg.Host, maxBody: cfg.MaxBody, dir: dir, health: defaultHealth(), log: cfg.Logger,
+	pool, err := hosts.New(hosts.Config{
+		DataDir: cfg.DataDir, Sandbox: cfg.Sandbox, Code: cfg.Code, Runtimes: cfg.Runtimes, Logger: cfg.Logger,
 	})
+	if err != nil {
+		return nil, err
+	}
+	e, err := newExecutor(cfg, &processLauncher{
+		sandbox: cfg.Sandbox, code: cfg.Code, hosts: pool, host: cfg.Host, maxBody: cfg.MaxBody, dir: dir,
+		health: defaultHealth(), log: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.hosts = pool
+	return e, nil
 }
 
 // newExecutor is New with the process starter as a dependency.
@@ -104,9 +118,14 @@ func (e *Executor) Run(ctx context.Context) error {
 	if !e.phase.CompareAndSwap(int32(phaseNew), int32(phaseRunning)) {
 		return errors.New("executor runs already or has been closed")
 	}
+	var ahead sync.WaitGroup
+	if e.hosts != nil {
+		ahead.Go(func() { e.hosts.Run(ctx) })
+	}
 	// The loop ends first: it must not start instances that close would miss.
 	e.maintain(ctx)
 	e.close()
+	ahead.Wait()
 	return nil
 }
 
@@ -240,10 +259,11 @@ func (e *Executor) Reconcile(specs []Spec) {
 	if phase(e.phase.Load()) != phaseRunning {
 		return
 	}
-	wanted := make(map[Key]bool, len(specs))
+	wanted, runtimes := make(map[Key]bool, len(specs)), map[string]bool{}
 	for _, s := range specs {
 		spec := &s
 		wanted[spec.Key] = true
+		runtimes[spec.Runtime] = true
 		known := (*e.pools.Load())[spec.Key] != nil
 		if spec.Min == 0 && !known {
 			continue // made by the first call
@@ -261,6 +281,26 @@ func (e *Executor) Reconcile(specs []Spec) {
 			p.retire()
 		}
 	}
+	if e.hosts != nil {
+		e.hosts.Want(runtimes)
+	}
+}
+
+// Prepare has everything here that a start of the spec's version needs: its code, and
+// what can be computed from the code ahead. It blocks until that is done, which for a
+// large WebAssembly module can take a minute.
+func (e *Executor) Prepare(ctx context.Context, spec *Spec) error {
+	if spec.Runtime != runtimeGo {
+		if e.hosts == nil {
+			return hosts.ErrRuntime
+		}
+		return e.hosts.Prepare(ctx, spec.Runtime, spec.Digest, spec.Handler)
+	}
+	code, err := e.cfg.Code(ctx, spec.Digest)
+	if err != nil {
+		return err
+	}
+	return code.Close()
 }
 
 // Drain refuses new calls, waits until those in flight and in queues have ended,

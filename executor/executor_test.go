@@ -103,7 +103,7 @@ func TestStepsAddUpToTheTimeSpent(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Release()
-		want := Steps{Start: 10 * time.Millisecond, Init: 30 * time.Millisecond, Run: 25*time.Millisecond + time.Microsecond}
+		want := Steps{Handshake: 10 * time.Millisecond, Init: 30 * time.Millisecond, Run: 25*time.Millisecond + time.Microsecond}
 		if resp.Steps != want {
 			t.Errorf("steps are %+v, want %+v", resp.Steps, want)
 		}

@@ -58,6 +58,8 @@ type launched struct {
 	// ready, if set, runs once the instance takes calls, off their path. ctx ends
 	// when the process is gone.
 	ready func(ctx context.Context)
+	// fetch and spawn are how long it took to have the code, and the process.
+	fetch, spawn time.Duration
 	// close frees what belongs to the instance beside process and plane, after
 	// both have ended. It waits until all their output is in the log. May be nil.
 	close func()
@@ -99,8 +101,9 @@ type instance struct {
 	id   string
 	p    *pool
 	spec *Spec
-	// asked is when the start was decided; readyAt when it took calls.
-	asked, readyAt time.Time
+	// asked is when the start was decided, began when its turn came, and readyAt
+	// when it took calls.
+	asked, began, readyAt time.Time
 
 	*launched // nil until the process runs; the supervisor sets it
 	log       *instanceLog

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/covey-dev/covey/executor/hosts"
 	"github.com/covey-dev/covey/executor/sandbox"
 	"github.com/covey-dev/covey/plugins"
 	"github.com/covey-dev/covey/plugins/plugintest/program"
@@ -55,7 +56,7 @@ func TestRealStartsThatFailSayWhy(t *testing.T) {
 	}{
 		{"no code", func(context.Context, string) (*os.File, error) { return nil, errInjected }, nil, errInjected, "open code"},
 		{"not a program", func(context.Context, string) (*os.File, error) { return os.Open("launch_test.go") }, nil, nil, "launch"},
-		{"unknown runtime", nil, func(s *Spec) { s.Runtime = "cobol" }, errRuntime, "cobol"},
+		{"unknown runtime", nil, func(s *Spec) { s.Runtime = "cobol" }, hosts.ErrRuntime, "cobol"},
 		{"higher level", nil, func(s *Spec) { s.MinLevel = sandbox.LevelLimited + 1 }, sandbox.ErrLevel, "level"},
 	}
 	for _, c := range cases {

@@ -17,7 +17,7 @@ type metrics struct {
 	e          *Executor
 
 	calls, refused, cold, starts, exits *prometheus.CounterVec
-	duration, startSeconds              *prometheus.HistogramVec
+	duration, startSeconds, startSteps  *prometheus.HistogramVec
 
 	depth, limit, inFlight, instances, reserved, budget, logLines *prometheus.Desc
 }
@@ -60,6 +60,11 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 			prometheus.ExponentialBuckets(50e-6, 2.5, 16)),
 		startSeconds: histogram("start_duration_seconds", "Time from launching an instance until it is ready.",
 			prometheus.ExponentialBuckets(500e-6, 2, 15)),
+		startSteps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "start_step_duration_seconds",
+			Help:    "Time of the steps of starts that a call waited for.",
+			Buckets: prometheus.ExponentialBuckets(50e-6, 2.5, 14),
+		}, []string{"runtime", "step"}),
 		depth:     desc("queue_depth", "Calls waiting for a slot.", "function"),
 		limit:     desc("queue_limit", "Calls that may wait for a slot.", "function"),
 		inFlight:  desc("in_flight", "Calls in instances.", "function"),
@@ -77,7 +82,7 @@ func (m *metrics) unregister() { m.registerer.Unregister(m) }
 // vectors are the metrics that count by themselves; the others are read from the
 // pools.
 func (m *metrics) vectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds}
+	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds, m.startSteps}
 }
 
 // pool looks up the metrics of a version's function.
@@ -105,12 +110,22 @@ func (m *metrics) pool(key Key) *poolMetrics {
 	}
 }
 
+// started observes the steps of a start.
+func (m *metrics) started(runtime string, st *Steps) {
+	for _, step := range []struct {
+		name string
+		took time.Duration
+	}{{"fetch", st.Fetch}, {"spawn", st.Spawn}, {"handshake", st.Handshake}, {"init", st.Init}} {
+		m.startSteps.WithLabelValues(runtime, step.name).Observe(step.took.Seconds())
+	}
+}
+
 // forget drops a function's series once it has no pool left.
 func (m *metrics) forget(key Key) {
 	labels := prometheus.Labels{"function": key.App + "/" + key.Function}
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds} {
+	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds, m.startSteps} {
 		v.DeletePartialMatch(labels)
 	}
 }

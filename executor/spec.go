@@ -28,7 +28,7 @@ func (k Key) String() string {
 type Spec struct {
 	Key
 
-	// Runtime is how the code is hosted; this release knows "go".
+	// Runtime is how the code is hosted: "go", or one of Config.Runtimes.
 	Runtime string
 	// Handler names the entry point within the code, for runtimes that need it.
 	Handler string
@@ -145,14 +145,21 @@ func (r *Response) Release() {
 	r.Body, r.reply = nil, nil
 }
 
-// Steps is the time that the parts of a call took. Start and Init are zero for a
-// call that was not cold.
+// Steps is the time that the parts of a call took. All but Queue and Run are zero for
+// a call that was not cold, and count only as far as the call waited for them: an
+// instance may have been started for somebody else.
 type Steps struct {
 	// Queue is the wait for a free slot, without the parts below.
 	Queue time.Duration
-	// Start is from the decision to start an instance to the beginning of its
-	// initialisation, Init the function's initialisation.
-	Start, Init time.Duration
+	// Fetch is the time to have the code here, unpacked and open.
+	Fetch time.Duration
+	// Spawn is the time to have a process.
+	Spawn time.Duration
+	// Handshake is the time until the process has begun to initialise, and from then
+	// until it is known to be ready.
+	Handshake time.Duration
+	// Init is the function's own initialisation.
+	Init time.Duration
 	// Run is from handing the call to the instance to its answer.
 	Run time.Duration
 }

@@ -43,7 +43,7 @@ func (in *instance) start() error {
 	limit := p.startTimeout(in.spec)
 	ctx, cancel := context.WithTimeoutCause(in.ctx, limit, fmt.Errorf("not ready within %v", limit))
 	defer cancel()
-	began := time.Now()
+	in.began = time.Now()
 	var err error
 	if in.launched, err = e.launch.launch(ctx, in); err != nil {
 		return fmt.Errorf("launch: %w", err)
@@ -60,9 +60,9 @@ func (in *instance) start() error {
 		return err
 	}
 	p.m.starts.WithLabelValues("ok").Inc()
-	p.m.startSeconds.Observe(time.Since(began).Seconds())
+	p.m.startSeconds.Observe(time.Since(in.began).Seconds())
 	e.log.Debug().Str("function", p.key.String()).Str("instance", in.id).Int("pid", in.process.Pid()).
-		Float64("took_ms", time.Since(began).Seconds()*1e3).Msg("instance ready")
+		Float64("took_ms", time.Since(in.began).Seconds()*1e3).Msg("instance ready")
 	return nil
 }
 

@@ -62,6 +62,9 @@ type Config struct {
 	// synchronous call.
 	MaxBody int64
 
+	// Program is the path of the covey binary, which hosts some runtimes itself and
+	// detects the others. Empty leaves the node with the runtime "go" alone.
+	Program string
 	// Build is the version of the binary, for lists.
 	Build string
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/covey-dev/covey/cluster"
 	"github.com/covey-dev/covey/executor"
+	"github.com/covey-dev/covey/executor/hosts"
 	"github.com/covey-dev/covey/executor/sandbox"
 	"github.com/covey-dev/covey/internal/blob"
 	"github.com/covey-dev/covey/internal/clock"
@@ -48,18 +49,19 @@ type Node struct {
 	// also lies in DataDir/admin.token.
 	AdminToken string
 
-	cluster *cluster.Cluster
-	sandbox *sandbox.Sandbox
-	blobs   *blob.Store
-	sched   *scheduler.Scheduler
-	exec    *executor.Executor
-	link    *link.Link
-	path    *invoke.Path
-	records *invoke.Records
-	meter   *usage.Meter
-	journal *usage.Journal
-	api     *api.Server
-	planner *assign.Loop
+	cluster  *cluster.Cluster
+	sandbox  *sandbox.Sandbox
+	runtimes []hosts.Runtime
+	blobs    *blob.Store
+	sched    *scheduler.Scheduler
+	exec     *executor.Executor
+	link     *link.Link
+	path     *invoke.Path
+	records  *invoke.Records
+	meter    *usage.Meter
+	journal  *usage.Journal
+	api      *api.Server
+	planner  *assign.Loop
 	// contacts is whom this node heard from itself while it leads.
 	contacts contacts
 	peers    atomic.Pointer[[]cluster.Peer]
@@ -104,7 +106,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.peers.Store(&[]cluster.Peer{})
 	for _, open := range []func(context.Context) error{
-		n.openMetrics, n.openSandbox, n.openListener, n.openCluster, n.openBlobs,
+		n.openMetrics, n.openSandbox, n.openRuntimes, n.openListener, n.openCluster, n.openBlobs,
 		n.openScheduler, n.openExecutor, n.openUsage, n.openLink, n.openAPI,
 	} {
 		if err := open(ctx); err != nil {
@@ -195,7 +197,7 @@ func (n *Node) clusterConfig() (cluster.Config, error) {
 	}
 	c.Info = cluster.NodeInfo{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
-		MemoryBytes: uint64(n.memory()), Runtimes: []string{"go"}, SandboxLevel: int(n.sandbox.Level()),
+		MemoryBytes: uint64(n.memory()), Runtimes: hosts.Names(n.runtimes), SandboxLevel: int(n.sandbox.Level()),
 	}
 	c.OnWarm, c.OnPeers = n.onWarm, n.onPeers
 	c.Exit = func(reason error) {
@@ -272,7 +274,7 @@ func (n *Node) openScheduler(context.Context) error {
 func (n *Node) openExecutor(context.Context) error {
 	cfg := executor.DefaultConfig()
 	cfg.DataDir, cfg.Node, cfg.Sandbox = n.cfg.DataDir, string(n.cluster.ID()), n.sandbox
-	cfg.Code = codeStore{n.blobs}.open
+	cfg.Code, cfg.Runtimes = codeStore{n.blobs}.open, n.runtimes
 	cfg.Host, cfg.Scale, cfg.OnWarm, cfg.Meter = n.hostCall, n.shouldStart, n.announceWarm, n.metered
 	cfg.Memory, cfg.MaxBody = n.memory(), int(n.cfg.MaxBody)
 	cfg.Logger, cfg.Registerer, cfg.Clock = n.cfg.Logger, n.registry, n.cfg.Clock

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster/state"
+	"github.com/covey-dev/covey/executor"
 )
 
 const (
@@ -16,8 +17,9 @@ const (
 )
 
 // keepCode fetches the code of the versions that aliases name and that may run
-// here, before anybody calls them: so that a first call need not wait for it, and
-// so that this node can serve them when it is left alone.
+// here, and has it unpacked and prepared, before anybody calls them: so that a first
+// call need not wait for it, and so that this node can serve them when it is left
+// alone.
 func (n *Node) keepCode(ctx context.Context) error {
 	have := map[string]bool{}
 	for {
@@ -52,18 +54,17 @@ func (n *Node) fetchAhead(ctx context.Context, view *state.View, have map[string
 				continue
 			}
 			budget -= artifact.GetSize()
-			digest := artifact.GetDigest()
-			if have[digest] || ctx.Err() != nil {
+			spec := executor.Spec{Runtime: ver.Config.GetRuntime(), Digest: artifact.GetDigest(), Handler: ver.Config.GetHandler()}
+			id := spec.Runtime + " " + spec.Digest
+			if have[id] || ctx.Err() != nil {
 				continue
 			}
-			code, err := codeStore{n.blobs}.open(ctx, digest)
-			if err != nil {
-				n.log.Debug().Str("function", ver.Key.String()).Err(err).Msg("code not fetched ahead")
+			if err := n.exec.Prepare(ctx, &spec); err != nil {
+				n.log.Debug().Str("function", ver.Key.String()).Err(err).Msg("code not prepared ahead")
 				all = false
 				continue
 			}
-			have[digest] = true
-			_ = code.Close() // only read from
+			have[id] = true
 		}
 	}
 	return all

@@ -41,7 +41,7 @@ var (
 // runDir becomes a path of empty directories: the places of the private ones.
 func hostLayout(runDir string) rootLayout {
 	var l rootLayout
-	l.mkdir("/proc", "/tmp", "/etc", sharedMemory)
+	l.mkdir("/proc", "/tmp", "/etc", sharedMemory, TaskDir, CacheDir, OptDir)
 	if !inTmp(runDir) {
 		l.mkdir(runDir)
 	}

@@ -29,6 +29,7 @@ type Sandbox struct {
 	filter []unix.SockFilter
 	null   *os.File
 	launch *launcher
+	visit  *visitor // with a template only
 	berths *berths
 	slots  *slots
 	about  Description
@@ -115,6 +116,11 @@ func (s *Sandbox) tryMode(m mode, stage []byte) error {
 		return err
 	}
 	s.launch = launch
+	if m.template {
+		if s.visit, err = startVisitor(); err != nil {
+			return err
+		}
+	}
 	// In a user namespace the clone call makes the network namespace too.
 	err = s.startBerths(m.namespaces && !m.userns)
 	if err != nil && m.namespaces && !m.userns {
@@ -140,6 +146,10 @@ func (s *Sandbox) dropMode() {
 	if s.berths != nil {
 		s.berths.close()
 		s.berths = nil
+	}
+	if s.visit != nil {
+		s.visit.close()
+		s.visit = nil
 	}
 	if s.launch != nil {
 		s.launch.close()

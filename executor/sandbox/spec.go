@@ -6,6 +6,18 @@ import (
 	"time"
 )
 
+// Places in an instance's root that are empty directories until Show fills them.
+// They are named as AWS Lambda names its own, because programs exist that look
+// there.
+const (
+	// TaskDir is for the function's code.
+	TaskDir = "/var/task"
+	// CacheDir is for what was computed from the code ahead.
+	CacheDir = "/var/cache/covey"
+	// OptDir is for what several functions share.
+	OptDir = "/opt"
+)
+
 // Spec describes one instance to start.
 type Spec struct {
 	// Instance names the instance in logs and errors. Required; letters, digits,

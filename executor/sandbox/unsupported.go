@@ -47,6 +47,9 @@ func (*Sandbox) Describe() Description { return Description{} }
 // Start returns ErrUnsupported.
 func (*Sandbox) Start(context.Context, Spec) (*Process, error) { return nil, ErrUnsupported }
 
+// Shows returns false.
+func (*Sandbox) Shows() bool { return false }
+
 // Close does nothing.
 func (*Sandbox) Close() error { return nil }
 
@@ -79,3 +82,12 @@ func (*Process) Peak() int64 { return 0 }
 
 // CPUTime returns 0.
 func (*Process) CPUTime() time.Duration { return 0 }
+
+// Show returns ErrUnsupported.
+func (*Process) Show(string, string) error { return ErrUnsupported }
+
+// Share returns ErrUnsupported.
+func (*Process) Share(string, string) error { return ErrUnsupported }
+
+// Limit returns ErrUnsupported.
+func (*Process) Limit(int64) error { return ErrUnsupported }

@@ -60,7 +60,7 @@ func full(l *executor.Load, spec *executor.Spec) bool {
 type localCall struct {
 	req   executor.Request
 	resp  Response
-	steps [6]Step // room for all kinds
+	steps [8]Step // room for all kinds
 }
 
 // local runs a call in the executor and turns its answer into a Response.
@@ -116,7 +116,9 @@ func (p *Path) response(lc *localCall, t *target, call *Call, ran *executor.Resp
 		resp.Steps = append(resp.Steps, Step{"queue", ran.Steps.Queue})
 	}
 	if ran.Cold {
-		resp.Steps = append(resp.Steps, Step{"start", ran.Steps.Start}, Step{"init", ran.Steps.Init})
+		st := &ran.Steps
+		resp.Steps = append(resp.Steps,
+			Step{"fetch", st.Fetch}, Step{"spawn", st.Spawn}, Step{"handshake", st.Handshake}, Step{"init", st.Init})
 	}
 	resp.Steps = append(resp.Steps, Step{"run", ran.Steps.Run})
 	u := ran.Usage

@@ -162,7 +162,7 @@ func (r *Response) times() (ran, cold time.Duration) {
 		switch s.Name {
 		case "run":
 			ran = s.Took
-		case "start", "init":
+		case "fetch", "spawn", "handshake", "init", "start": // the last is that of older nodes
 			cold += s.Took
 		}
 	}

@@ -20,7 +20,7 @@ func TestGoSDK(t *testing.T) {
 func TestGoRuntime(t *testing.T) {
 	t.Parallel()
 	plugintest.Run(t, plugintest.ProcessTarget(plugintest.Process{
-		Command: []string{conformance(t)}, Env: []string{program.EnvRuntime + "=1"}, Setup: &plugins.Setup{Code: "/"},
+		Command: []string{conformance(t), program.ArgRuntime}, Setup: &plugins.Setup{Code: "/"},
 	}))
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,7 @@ import (
 
 func main() {
 	s := &server{met: make(map[int]chan struct{}), waiting: make(map[int]int)}
-	if os.Getenv(program.EnvRuntime) != "" {
+	if len(os.Args) > 1 && os.Args[1] == program.ArgRuntime {
 		covey.ServeRuntime(s.become)
 	}
 	initialise := covey.OnInit(func(context.Context) error {
@@ -35,6 +36,9 @@ func main() {
 
 // become makes the program the function that it is anyway, to show that a runtime passes the suite too.
 func (s *server) become(_ context.Context, setup *covey.Setup) (covey.RuntimeHandler, error) {
+	if setup.Preparing {
+		return nil, prepare(setup)
+	}
 	for _, e := range setup.Env {
 		if err := os.Setenv(e.Name, e.Value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", e.Name, err)
@@ -59,6 +63,19 @@ func (s *server) become(_ context.Context, setup *covey.Setup) (covey.RuntimeHan
 		}
 		return json.Marshal(out)
 	}, nil
+}
+
+// prepare leaves in the cache what the code folder holds.
+func prepare(setup *covey.Setup) error {
+	entries, err := os.ReadDir(setup.Code)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return os.WriteFile(filepath.Join(setup.Cache, "names"), []byte(strings.Join(names, "\n")), 0o600)
 }
 
 func initialise(mode string) error {

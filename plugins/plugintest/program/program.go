@@ -9,9 +9,10 @@ const (
 	EnvInit = "CONFORMANCE_INIT"
 	// EnvStream makes the program stream its output.
 	EnvStream = "CONFORMANCE_STREAM"
-	// EnvRuntime makes the Go program a runtime, which waits for SETUP to become the function.
-	EnvRuntime = "CONFORMANCE_RUNTIME"
 )
+
+// ArgRuntime is the argument that makes the Go program a runtime, which waits for SETUP to become the function.
+const ArgRuntime = "runtime"
 
 // Values of EnvInit.
 const (
