@@ -37,7 +37,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("DataDir %q is not an absolute path", c.DataDir))
 	}
 	if c.Sandbox == nil || c.Code == nil {
-		errs = append(errs, errors.New("Sandbox and Code must be set"))
+		errs = append(errs, errors.New("the fields Sandbox and Code must be set"))
 	}
 	for _, rt := range c.Runtimes {
 		if rt.Name == "" || (rt.Program == nil) == (rt.Path == "") {
