@@ -185,7 +185,7 @@ func (c *Conn) Invoke(ctx context.Context, call *Call) (*Reply, error) {
 		}
 	}
 	session, lane := c.session, (*frame.Session)(nil)
-	if len(call.Body) >= laneBody {
+	if len(call.Body) >= laneBody && c.takesLanes() {
 		var err error
 		if lane, err = c.lanes.Get(ctx); err != nil {
 			return nil, c.callError(ctx, fmt.Errorf("%w: %w", ErrNotStarted, err))
@@ -210,6 +210,14 @@ func (c *Conn) Invoke(ctx context.Context, call *Call) (*Reply, error) {
 		return nil, err
 	}
 	return reply, nil
+}
+
+// takesLanes reports whether a large body may leave the first connection. Until its HELLO nobody knows what the instance
+// can, and nothing else is on the first connection yet.
+func (c *Conn) takesLanes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.greeted && c.hello.Attributes.Get(frame.LanesAttribute) != frame.NoLanes
 }
 
 // openLane makes a connection and hands its other end to the instance.

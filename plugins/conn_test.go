@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,9 @@ type instance struct {
 	socket  *frame.Socket
 	session *frame.Session
 	wg      sync.WaitGroup
+
+	greeting frame.Greeting // sent by hello
+	lanes    atomic.Int64   // opened so far
 }
 
 // connect makes a Conn and an instance that has said nothing yet.
@@ -32,7 +36,7 @@ func connect(t *testing.T, cfg ConnConfig, handler func(*frame.Incoming)) (*Conn
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{t: t}
+	i := &instance{t: t, greeting: frame.Greeting{Least: 1, Greatest: 1, Window: 1 << 20, Agent: "test"}}
 	if i.socket, err = frame.NewSocket(remote, true); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +61,7 @@ func connect(t *testing.T, cfg ConnConfig, handler func(*frame.Incoming)) (*Conn
 }
 
 func (i *instance) openLane(handler func(*frame.Incoming)) {
+	i.lanes.Add(1)
 	conn, err := frame.FileConn(i.socket.TakeFile())
 	if err != nil {
 		i.t.Error(err)
@@ -71,7 +76,7 @@ func (i *instance) openLane(handler func(*frame.Incoming)) {
 }
 
 func (i *instance) hello() {
-	_ = i.session.Send(frame.Hello, &frame.Greeting{Least: 1, Greatest: 1, Window: 1 << 20, Agent: "test"}, nil)
+	_ = i.session.Send(frame.Hello, &i.greeting, nil)
 }
 
 // ready says HELLO and READY and begins to read.
@@ -125,6 +130,34 @@ func TestInvokeOverBothKindsOfConnection(t *testing.T) {
 	wg.Wait()
 	if c.InFlight() != 0 {
 		t.Errorf("%d calls in flight afterwards", c.InFlight())
+	}
+}
+
+func TestInstanceMayTakeNoLanes(t *testing.T) {
+	t.Parallel()
+	c, i := connect(t, ConnConfig{}, echo)
+	// Until HELLO it is unknown, and the first connection does for that one.
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if got, err := invoke(t, c, make([]byte, 6<<20)); err != nil || len(got) != 6<<20 {
+			t.Errorf("before HELLO: got %d bytes, %v", len(got), err)
+		}
+	})
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); c.InFlight() == 0; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("the call is not on the first connection")
+		}
+	}
+	i.greeting.Attributes = frame.Attributes{{Name: frame.LanesAttribute, Value: frame.NoLanes}}
+	i.ready()
+	wg.Wait()
+	if got, err := invoke(t, c, make([]byte, 6<<20)); err != nil || len(got) != 6<<20 {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if i.lanes.Load() != 0 {
+		t.Error("a lane was opened")
 	}
 }
 

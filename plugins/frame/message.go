@@ -223,6 +223,12 @@ type Greeting struct {
 	Attributes Attributes
 }
 
+// An instance that cannot receive descriptors says in its Greeting that it takes no lanes.
+const (
+	LanesAttribute = "lanes"
+	NoLanes        = "0"
+)
+
 var _ Appender = (*Greeting)(nil)
 
 // AppendTo appends the encoded message.
