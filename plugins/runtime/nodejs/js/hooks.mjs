@@ -1,0 +1,10 @@
+// A hook for Node before 22.15 that says where the SDK is; see load.js.
+let url;
+
+export function initialize(data) {
+	url = data;
+}
+
+export function resolve(specifier, context, next) {
+	return specifier === 'covey' ? { url, format: 'module', shortCircuit: true } : next(specifier, context);
+}
