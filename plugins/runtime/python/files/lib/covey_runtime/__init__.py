@@ -1,0 +1,1 @@
+"""The program that runs Python functions for a Covey node."""
