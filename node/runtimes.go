@@ -8,12 +8,6 @@ import (
 	"github.com/covey-dev/covey/executor/hosts"
 )
 
-// runtimeSources are the runtimes that this release knows besides "go". Those without
-// an interpreter are run by the covey binary itself (`covey runtime NAME`).
-func runtimeSources() []hosts.Source {
-	return nil
-}
-
 // openRuntimes finds out what this machine can host, before the cluster is told.
 func (n *Node) openRuntimes(ctx context.Context) error {
 	if n.cfg.Program == "" {
@@ -25,7 +19,7 @@ func (n *Node) openRuntimes(ctx context.Context) error {
 	}
 	n.onClose("program of runtimes", program.Close)
 	n.runtimes, err = hosts.Detect(ctx, hosts.DetectConfig{
-		DataDir: n.cfg.DataDir, Sandbox: n.sandbox, Program: program, Sources: runtimeSources(), Logger: n.log,
+		DataDir: n.cfg.DataDir, Sandbox: n.sandbox, Program: program, Sources: hosts.Sources(), Logger: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("detect runtimes: %w", err)

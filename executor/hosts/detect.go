@@ -35,6 +35,9 @@ type Source struct {
 	Interpreters []string
 	// Command is the argument vector for an interpreter with Files in dir.
 	Command func(interpreter, dir string) []string
+	// Compile is an argument vector that computes something from the files in dir and
+	// leaves it there; nil for nothing.
+	Compile func(interpreter, dir string) []string
 	// Probe is an argument vector that ends with status 0, and the version on
 	// standard output, if the interpreter will do.
 	Probe func(interpreter string) []string
@@ -53,7 +56,7 @@ type DetectConfig struct {
 }
 
 const (
-	// probeTimeout bounds the question for an interpreter's version.
+	// probeTimeout bounds one run of an interpreter.
 	probeTimeout = 10 * time.Second
 	// versionMax is how much of an answer is read.
 	versionMax = 200
@@ -64,7 +67,7 @@ const (
 // left out.
 func Detect(ctx context.Context, cfg DetectConfig) ([]Runtime, error) {
 	base := filepath.Join(cfg.DataDir, "runtimes")
-	if err := os.RemoveAll(base); err != nil {
+	if err := removeAll(base); err != nil {
 		return nil, fmt.Errorf("empty runtimes directory: %w", err)
 	}
 	found := make([]*Runtime, len(cfg.Sources))
@@ -99,8 +102,9 @@ func (c *DetectConfig) interpreter(ctx context.Context, src Source, dir string) 
 		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		version, err := c.probe(ctx, src.Probe(path))
+		version, err := c.run(ctx, src.Probe(path))
 		if err == nil {
+			c.compile(ctx, src, path, dir)
 			return &Runtime{
 				Name: src.Name, Path: path, Args: src.Command(path, dir), Files: dir, Prepares: src.Prepares, Version: version,
 			}
@@ -113,8 +117,20 @@ func (c *DetectConfig) interpreter(ctx context.Context, src Source, dir string) 
 	return nil
 }
 
-// probe runs a command and returns the first line that it prints.
-func (c *DetectConfig) probe(ctx context.Context, args []string) (string, error) {
+// compile lets an interpreter compile its files. Without that it starts slower.
+func (c *DetectConfig) compile(ctx context.Context, src Source, path, dir string) {
+	if src.Compile == nil {
+		return
+	}
+	_, err := c.run(ctx, src.Compile(path, dir), dir)
+	if err = errors.Join(err, seal(dir)); err != nil {
+		c.Logger.Warn().Str("runtime", src.Name).Err(err).Msg("files of the runtime are not compiled")
+	}
+}
+
+// run runs a command that may write to the given folders, and returns the first line
+// that it prints.
+func (c *DetectConfig) run(ctx context.Context, args []string, folders ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	out, theirs, err := os.Pipe()
@@ -124,6 +140,7 @@ func (c *DetectConfig) probe(ctx context.Context, args []string) (string, error)
 	defer out.Close()
 	p, err := c.Sandbox.Start(ctx, sandbox.Spec{
 		Instance: "probe", Path: args[0], Args: args, Stdout: theirs, Stderr: theirs, Env: []string{"LANG=C.UTF-8"},
+		WritePaths: folders,
 	})
 	_ = theirs.Close() // the process has its own copy
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -21,14 +22,14 @@ func (s *Sandbox) check(spec *Spec) error {
 	if spec.Path != "" && !filepath.IsAbs(spec.Path) {
 		errs = append(errs, fmt.Errorf("path %q is not absolute", spec.Path))
 	}
-	for _, path := range spec.ReadPaths {
+	for _, path := range append(slices.Clone(spec.ReadPaths), spec.WritePaths...) {
 		if path != filepath.Clean(path) || !filepath.IsAbs(path) {
-			errs = append(errs, fmt.Errorf("read path %q is not a clean absolute path", path))
+			errs = append(errs, fmt.Errorf("path %q is not a clean absolute path", path))
 		}
 		// A path inside the data directory shows only itself, and is the caller's
 		// choice; one above would show everything.
 		if rel, err := filepath.Rel(path, s.cfg.DataDir); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			errs = append(errs, fmt.Errorf("read path %q contains the data directory", path))
+			errs = append(errs, fmt.Errorf("path %q contains the data directory", path))
 		}
 	}
 	for _, text := range append(append([]string{spec.Path}, spec.Args...), spec.Env...) {

@@ -32,7 +32,7 @@ var errParkedGone = errors.New("the parked stage is gone")
 // parkable tells whether an order can describe the instance. Defaults are set.
 func parkable(spec *Spec) bool {
 	return spec.Pids == defaultPids && spec.NoFile == defaultNoFile && spec.TmpSize == defaultTmp &&
-		!spec.Network && len(spec.ReadPaths) == 0 && len(spec.Files) <= parkedFiles
+		!spec.Network && len(spec.ReadPaths)+len(spec.WritePaths) == 0 && len(spec.Files) <= parkedFiles
 }
 
 // park starts a stage in the berth, which belongs to the stage's Process then, also

@@ -27,6 +27,7 @@ func TestParkableIsWhatAnOrderCanSay(t *testing.T) {
 		{"many files", func(s *Spec) { s.Files = make([]*os.File, parkedFiles+1) }, false},
 		{"network", func(s *Spec) { s.Network = true }, false},
 		{"paths", func(s *Spec) { s.ReadPaths = []string{"/srv"} }, false},
+		{"paths to write", func(s *Spec) { s.WritePaths = []string{"/srv"} }, false},
 		{"processes", func(s *Spec) { s.Pids = 4 }, false},
 		{"descriptors", func(s *Spec) { s.NoFile = 4 }, false},
 		{"space", func(s *Spec) { s.TmpSize = 1 << 20 }, false},

@@ -298,6 +298,7 @@ func (p *plan) landlockRules() landlockRules {
 	r.read = append(r.read, "/proc", "/sys/kernel/mm/transparent_hugepage")
 	r.read = append(r.read, p.spec.ReadPaths...)
 	r.write = append(r.write, shownNodes...)
+	r.write = append(r.write, p.spec.WritePaths...)
 	if p.spec.Path != "" {
 		r.read = append(r.read, p.spec.Path)
 	}

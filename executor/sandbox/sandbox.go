@@ -244,6 +244,11 @@ func (s *Sandbox) startIn(b *berth, spec *Spec, probe bool) (_ *Process, err err
 	if err := b.cgroup.limit(spec.Memory, spec.Pids); err != nil {
 		return nil, err
 	}
+	for _, path := range spec.WritePaths {
+		if err := s.giveAll(path, b); err != nil {
+			return nil, err
+		}
+	}
 	pl := s.planFor(b, spec)
 	defer pl.close()
 	pl.probe = probe

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,11 +29,24 @@ func (p *Process) Show(source, target string) error {
 // Share is Show for a directory that the instance may write to: it is given to the
 // instance's user. The caller must trust nothing that it finds there later.
 func (p *Process) Share(source, target string) error {
-	uid := int(p.sandbox.slots.uid(p.berth.slot))
-	if err := os.Lchown(source, uid, uid); err != nil {
+	if err := p.sandbox.giveAll(source, p.berth); err != nil {
 		return fmt.Errorf("share %s: %w", source, err)
 	}
 	return p.mount(source, target, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+}
+
+// giveAll gives a directory with everything in it to the berth's user.
+func (s *Sandbox) giveAll(dir string, b *berth) error {
+	if !s.mode.uids {
+		return nil
+	}
+	uid := int(s.slots.uid(b.slot))
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, uid)
+	})
 }
 
 // mount places a copy of a mount in the instance's mount namespace.

@@ -62,6 +62,9 @@ type Spec struct {
 	Network bool
 	// ReadPaths are further absolute paths that the instance may read.
 	ReadPaths []string
+	// WritePaths are absolute paths of directories that the instance may write to. They
+	// are given to the instance's user with everything in them; nobody gives them back.
+	WritePaths []string
 	// MinLevel refuses the start (ErrLevel) where the machine gives less.
 	MinLevel Level
 }

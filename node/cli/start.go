@@ -90,7 +90,7 @@ func (d *daemon) config(a *app) (node.Config, error) {
 		return cfg, usagef("--log-format %q is none of auto, json and text", text)
 	}
 	cfg.Logger = out.Level(level).With().Timestamp().Logger()
-	cfg.Build = thisBuild().Version
+	cfg.Build, cfg.Program = thisBuild().Version, "/proc/self/exe"
 	if err := cfg.Validate(); err != nil {
 		return cfg, &usageError{err}
 	}

@@ -1,0 +1,21 @@
+package hosts
+
+import (
+	"github.com/covey-dev/covey/plugins/runtime/nodejs"
+	"github.com/covey-dev/covey/plugins/runtime/python"
+)
+
+// Sources are the runtimes that this release knows besides "go". Those without an
+// interpreter are run by the covey binary itself (`covey runtime NAME`).
+func Sources() []Source {
+	return []Source{
+		{
+			Name: "python", Prepares: true, Files: python.Files(), Interpreters: python.Interpreters(),
+			Command: python.Command, Compile: python.Compile, Probe: python.Probe,
+		},
+		{
+			Name: "nodejs", Prepares: true, Files: nodejs.Files(), Interpreters: nodejs.Interpreters(),
+			Command: nodejs.Command, Probe: nodejs.Probe,
+		},
+	}
+}
