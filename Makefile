@@ -46,8 +46,8 @@ generate: ## regenerate protobuf code
 demo: build examples ## three nodes on loopback, a photograph through each, the leader killed (KEEP=1 leaves them running)
 	@KEEP=$(KEEP) scripts/demo
 
-bench: build examples ## the benchmark table (QUICK=1 for two minutes)
-	$(GO) run ./internal/loadgen/bench $(if $(QUICK),-quick)
+bench: build examples ## the benchmark table (QUICK=1 for two minutes, PARTS=calls,runtimes for some of it)
+	$(GO) run ./internal/loadgen/bench $(if $(QUICK),-quick) $(if $(PARTS),-parts $(PARTS))
 
 soak: ## the reliability rows at their full counts; takes hours
 	COVEY_SOAK=1 $(GO) test -timeout 24h -count=1 ./cluster/... ./executor/... ./node/...

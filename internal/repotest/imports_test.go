@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"internal/repotest":      {},
 	"internal/clock":         {},
 	"internal/loadgen":       {},
-	"internal/loadgen/bench": {"internal/loadgen", "node/client", "plugins", "cluster"},
+	"internal/loadgen/bench": {"internal/loadgen", "internal/archive", "node/client", "plugins", "cluster"},
 	"node/client":            {},
 	"plugins/sdk":            {"plugins/frame"},
 	"plugins/runtime":        {"plugins/sdk", "plugins/frame", "plugins/plugintest"},

@@ -76,10 +76,8 @@ func (b *bench) calls(ctx context.Context) error {
 	}
 	// Everything runs on the first node: the others are drained, so that a call
 	// that enters at the second takes one hop.
-	for _, m := range b.cluster.members[1:] {
-		if err := b.cluster.client.Drain(ctx, m.name, true); err != nil {
-			return err
-		}
+	if err := b.drainOthers(ctx, true); err != nil {
+		return err
 	}
 	hello, helloAddr, err := startHello()
 	if err != nil {
@@ -106,12 +104,7 @@ func (b *bench) calls(ctx context.Context) error {
 			}
 		}
 	}
-	for _, m := range b.cluster.members[1:] {
-		if err := b.cluster.client.Drain(ctx, m.name, false); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.drainOthers(ctx, false)
 }
 
 // http returns a load of POSTs with the token.

@@ -15,12 +15,15 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
 // options is what the command line says.
 type options struct {
 	quick     bool
+	parts     string
 	covey     string
 	functions string
 	out       string
@@ -73,6 +76,7 @@ func run(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.quick, "quick", false, "end within two minutes")
+	flags.StringVar(&o.parts, "parts", "", "only the parts that begin with one of these words, separated by commas")
 	flags.StringVar(&o.covey, "covey", "bin/covey", "the binary to measure")
 	flags.StringVar(&o.functions, "functions", "build/functions", "folder of the built examples")
 	flags.StringVar(&o.out, "out", "build/bench.json", "where the figures go")
@@ -110,9 +114,13 @@ func measure(ctx context.Context, o options) (err error) {
 		{"cold starts", b.colds},
 		{"burst of starts", b.burst},
 		{"idle", b.idle},
+		{"runtimes", b.runtimes},
 		{"leader kills", b.leaderKills},
 		{"observers", b.observerCost},
 	} {
+		if !o.wants(part.name) {
+			continue
+		}
 		begun := time.Now()
 		fmt.Fprintf(os.Stderr, "%s …", part.name)
 		if err := part.run(ctx); err != nil {
@@ -123,6 +131,13 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	b.report.print(os.Stdout)
 	return b.report.write(o.out)
+}
+
+// wants tells whether a part is to be measured.
+func (o options) wants(part string) bool {
+	return o.parts == "" || slices.ContainsFunc(strings.Split(o.parts, ","), func(word string) bool {
+		return strings.HasPrefix(part, word)
+	})
 }
 
 // bench is one run.

@@ -15,57 +15,72 @@ import (
 // after the work that the one before it leaves to the background.
 const coldPause = 50 * time.Millisecond
 
+// coldFigures are cold starts, in milliseconds: whole first calls, warm calls of the
+// same functions, the difference, and the bare floor beside each.
+type coldFigures struct{ cold, warm, added, floor []float64 }
+
 // colds measures cold starts: a call of a function that has no instance yet, over
 // the median of five calls of it that follow. One node takes and runs them all,
 // the others are drained; it holds the program, which the first start, discarded,
 // makes sure of. The floor is the same program executed without node and sandbox,
 // from fork to its first answer.
 func (b *bench) colds(ctx context.Context) (err error) {
-	here := b.cluster.members[0]
-	for _, m := range b.cluster.members[1:] {
-		if err := b.cluster.client.Drain(ctx, m.name, true); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, b.cluster.client.Drain(ctx, m.name, false)) }()
+	if err := b.drainOthers(ctx, true); err != nil {
+		return err
 	}
-	node, err := b.cluster.clientOf(here)
+	defer func() { err = errors.Join(err, b.drainOthers(ctx, false)) }()
+	node, err := b.cluster.clientOf(b.cluster.members[0])
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	names := make([]string, b.plan.colds+1)
-	for i := range names {
-		names[i] = fmt.Sprintf("cold-%d", i)
-		if err := b.cluster.deploy(ctx, names[i], b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
-			return err
-		}
+	names := b.functions("cold", b.plan.colds+1)
+	if err := b.deployAll(ctx, names, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
+		return err
 	}
-	var cold, warm, added, floor []float64
+	figures, err := measureColds(ctx, node, names, func() (float64, error) { return b.floor(ctx) })
+	if err != nil {
+		return err
+	}
+	b.report.add(figures.rows("exec_floor", "cold_start_go", "same program, no node, no sandbox")...)
+	return nil
+}
+
+// measureColds calls each function for the first time; the first is discarded.
+func measureColds(ctx context.Context, node *client.Client, names []string, floor func() (float64, error)) (*coldFigures, error) {
+	f := &coldFigures{}
 	for i, name := range names {
 		<-time.After(coldPause)
 		first, again, err := coldStart(ctx, node, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		<-time.After(coldPause)
-		bare, err := b.floor(ctx)
+		bare, err := floor()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if i > 0 {
-			cold, warm, added, floor = append(cold, first), append(warm, again), append(added, first-again), append(floor, bare)
+			f.cold, f.warm, f.added, f.floor = append(f.cold, first), append(f.warm, again), append(f.added, first-again), append(f.floor, bare)
 		}
 	}
-	b.report.add(
-		row{Name: "exec_floor", Callers: 1, Bytes: 2, Unit: "ms", Value: median(floor), Ratio: 1, p50: median(floor), p99: quantile(floor, 0.99), note: "same program, no node, no sandbox"},
-		row{
-			Name: "cold_start_go", Callers: 1, Bytes: 2, Unit: "ms", Value: median(added), Ratio: median(added) / median(floor), p50: median(cold), p99: quantile(cold, 0.99),
-			spread: [2]float64{quantile(added, 0), quantile(added, 1)},
-			note: fmt.Sprintf("median of %d over the same node's warm call of %s ms; code on the node, first start discarded; p50 and p99 are whole calls",
-				len(added), number(median(warm))),
+	return f, nil
+}
+
+// rows are the floor and the cold start under the given names.
+func (f *coldFigures) rows(floor, cold, floorNote string) []row {
+	return []row{
+		{
+			Name: floor, Callers: 1, Bytes: 2, Unit: "ms", Value: median(f.floor), Ratio: 1,
+			p50: median(f.floor), p99: quantile(f.floor, 0.99), note: floorNote,
 		},
-	)
-	return nil
+		{
+			Name: cold, Callers: 1, Bytes: 2, Unit: "ms", Value: median(f.added), Ratio: median(f.added) / median(f.floor),
+			p50: median(f.cold), p99: quantile(f.cold, 0.99), spread: [2]float64{quantile(f.added, 0), quantile(f.added, 1)},
+			note: fmt.Sprintf("median of %d over the same node's warm call of %s ms; code on the node, first start discarded; p50 and p99 are whole calls",
+				len(f.added), number(median(f.warm))),
+		},
+	}
 }
 
 // coldStart calls a function for the first time, and then a few times more. It
@@ -107,26 +122,38 @@ func (b *bench) floor(ctx context.Context) (float64, error) {
 	return micros(time.Since(begun)) / 1000, err
 }
 
+// starters is how many callers start functions at once.
+const starters = 8
+
 // burst measures how many instances start in a second when many functions are
 // called at once for the first time.
 func (b *bench) burst(ctx context.Context) error {
-	const starters = 8
-	names := make(chan string, b.plan.starts) // all of them, before anybody reads
-	for i := range b.plan.starts {
-		name := fmt.Sprintf("burst-%d", i)
-		if err := b.cluster.deploy(ctx, name, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
-			return err
-		}
-		names <- name
+	names := b.functions("burst", b.plan.starts)
+	if err := b.deployAll(ctx, names, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
+		return err
 	}
-	close(names)
+	rate, err := b.startAll(ctx, names)
+	if err != nil {
+		return err
+	}
+	b.report.add(row{Name: "starts_per_second", Callers: starters, Unit: "starts/s", Value: rate})
+	return nil
+}
+
+// startAll calls each function once, and returns how many it called in a second.
+func (b *bench) startAll(ctx context.Context, names []string) (perSecond float64, err error) {
+	queue := make(chan string, len(names)) // all of them, before anybody reads
+	for _, name := range names {
+		queue <- name
+	}
+	close(queue)
 	var mu sync.Mutex // guards errs
 	var errs []error
 	var wg sync.WaitGroup
 	begun := time.Now()
 	for range starters {
 		wg.Go(func() {
-			for name := range names {
+			for name := range queue {
 				if _, _, err := timed(ctx, b.cluster.client, name); err != nil {
 					mu.Lock()
 					errs = append(errs, err)
@@ -136,9 +163,7 @@ func (b *bench) burst(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	rate := float64(b.plan.starts) / time.Since(begun).Seconds()
-	b.report.add(row{Name: "starts_per_second", Callers: starters, Unit: "starts/s", Value: rate})
-	return errors.Join(errs...)
+	return float64(len(names)) / time.Since(begun).Seconds(), errors.Join(errs...)
 }
 
 // footprint is what a node uses while nothing is asked of it.
@@ -158,16 +183,7 @@ func (b *bench) idleNodes(ctx context.Context) (err error) {
 func (b *bench) idle(ctx context.Context) error {
 	var pss []float64
 	for _, m := range b.cluster.members {
-		for _, stage := range children(m.pid()) {
-			sum, _ := memory(stage)
-			for _, pid := range descendants(stage) {
-				p, _ := memory(pid)
-				sum += p
-			}
-			if sum > 0 {
-				pss = append(pss, sum/1024)
-			}
-		}
+		pss = append(pss, instances(m.pid(), nil)...)
 	}
 	worked, err := b.footprint(ctx)
 	if err != nil {
