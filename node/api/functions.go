@@ -71,11 +71,14 @@ func (s *Server) deploy(c *call) error {
 		App: string(app), Name: name, Config: cfg, KeepLive: in.KeepLive,
 	}}})
 	if err != nil {
-		return err
+		return s.noNode(err, cfg)
 	}
 	// Answered from what was proposed: the state here may be a moment behind.
-	return c.reply(http.StatusCreated, wire.Version{
-		App: string(app), Function: name, Number: result.GetVersion(), Created: s.cfg.Clock.Now().UTC(), Spec: specOf(cfg),
+	return c.reply(http.StatusCreated, wire.Deployed{
+		Version: wire.Version{
+			App: string(app), Function: name, Number: result.GetVersion(), Created: s.cfg.Clock.Now().UTC(), Spec: specOf(cfg),
+		},
+		Warnings: s.runnableWarnings(cfg),
 	})
 }
 

@@ -149,6 +149,7 @@ func TestSpecHasTheFieldsOfTheTypes(t *testing.T) {
 		wire.FunctionSpec{},
 		wire.DeployRequest{},
 		wire.Version{},
+		wire.Deployed{},
 		wire.Alias{},
 		wire.AliasChange{},
 		wire.RollbackRequest{},

@@ -73,8 +73,8 @@ func (c *Client) Upload(ctx context.Context, open func() (io.ReadCloser, error),
 }
 
 // Deploy makes a new version of a function.
-func (c *Client) Deploy(ctx context.Context, app, name string, in wire.DeployRequest) (*wire.Version, error) {
-	var out wire.Version
+func (c *Client) Deploy(ctx context.Context, app, name string, in wire.DeployRequest) (*wire.Deployed, error) {
+	var out wire.Deployed
 	// Repeatable because the cluster knows the request id of a deploy again.
 	return &out, c.fetch(ctx, http.MethodPut, functionPath(app, name), in, &out, true)
 }

@@ -48,7 +48,7 @@ func Deploy(t testing.TB, c *client.Client, name, program string, spec wire.Func
 	if err != nil {
 		t.Fatalf("deploy %s: %v", name, err)
 	}
-	return v
+	return &v.Version
 }
 
 // AwaitCode waits until the code of a version is on the disk of each of the data

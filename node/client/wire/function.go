@@ -67,6 +67,14 @@ type Version struct {
 	Spec     FunctionSpec `json:"spec"`
 }
 
+// Deployed is the answer to [DeployRequest]: the new version, and what the
+// deployer should know about it.
+type Deployed struct {
+	Version
+	// Warnings are for people: only some nodes can run it, and why not the others.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
 // Alias is a movable name for a version, or for a weighted pair.
 type Alias struct {
 	Name    string `json:"name"`
