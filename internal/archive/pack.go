@@ -33,26 +33,29 @@ type Options struct {
 	Limits Limits
 }
 
-// entry is one file or symbolic link of a folder.
-type entry struct {
-	name string
-	exec bool
-	link string // the target, of a link
-	size int64
+// File is one file or symbolic link of a folder.
+type File struct {
+	// Name is the path within the folder.
+	Name string
+	// Exec tells that somebody may execute it.
+	Exec bool
+	// Link is the target of a symbolic link, and empty for a file.
+	Link string
+	Size int64
 }
 
 // Pack writes the folder as a zip. Folders without files are not kept. Symbolic
 // links stay links and must lead to somewhere within the folder. The limits are
 // checked before the first byte is written.
 func Pack(w io.Writer, root fs.FS, opts Options) error {
-	entries, err := collect(root, opts)
+	files, err := List(root, opts)
 	if err != nil {
 		return err
 	}
 	zw := newWriter(w)
-	for _, e := range entries {
+	for _, e := range files {
 		if err := zw.add(root, e); err != nil {
-			return fmt.Errorf("pack %s: %w", e.name, err)
+			return fmt.Errorf("pack %s: %w", e.Name, err)
 		}
 	}
 	return zw.Close()
@@ -61,20 +64,20 @@ func Pack(w io.Writer, root fs.FS, opts Options) error {
 // PackFile writes a zip of one file with the given name.
 func PackFile(w io.Writer, name string, content io.Reader, exec bool) error {
 	zw := newWriter(w)
-	err := zw.write(entry{name: name, exec: exec}, content)
+	err := zw.write(File{Name: name, Exec: exec}, content)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", name, err)
 	}
 	return zw.Close()
 }
 
-// collect lists what is to be packed, by name, and checks all of it.
-func collect(root fs.FS, opts Options) ([]entry, error) {
+// List returns what Pack would pack, by name, or why it would not.
+func List(root fs.FS, opts Options) ([]File, error) {
 	ignore, include, err := opts.patterns(root)
 	if err != nil {
 		return nil, err
 	}
-	var entries []entry
+	var files []File
 	links := map[string]string{}
 	err = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -94,24 +97,24 @@ func collect(root fs.FS, opts Options) ([]entry, error) {
 		if err != nil {
 			return err
 		}
-		if e.link != "" {
-			links[name] = e.link
+		if e.Link != "" {
+			links[name] = e.Link
 		}
-		entries = append(entries, e)
+		files = append(files, e)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read folder: %w", err)
 	}
 	var wrong []error
-	for _, e := range entries {
-		if e.link != "" {
-			wrong = append(wrong, checkLink(links, e.name))
+	for _, e := range files {
+		if e.Link != "" {
+			wrong = append(wrong, checkLink(links, e.Name))
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
-	wrong = append(wrong, opts.check(entries))
-	return entries, errors.Join(wrong...)
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	wrong = append(wrong, opts.check(files))
+	return files, errors.Join(wrong...)
 }
 
 // patterns reads the options and the folder's own ignore file.
@@ -132,8 +135,8 @@ func (o Options) patterns(root fs.FS) (ignore, include patterns, err error) {
 }
 
 // describe looks at one file.
-func describe(root fs.FS, name string, d fs.DirEntry) (entry, error) {
-	e := entry{name: name}
+func describe(root fs.FS, name string, d fs.DirEntry) (File, error) {
+	e := File{Name: name}
 	if cleaned, err := clean(name); err != nil || cleaned != name {
 		return e, errors.Join(err)
 	}
@@ -143,10 +146,10 @@ func describe(root fs.FS, name string, d fs.DirEntry) (entry, error) {
 	}
 	switch mode := info.Mode(); mode.Type() {
 	case 0:
-		e.size, e.exec = info.Size(), mode&0o111 != 0
+		e.Size, e.Exec = info.Size(), mode&0o111 != 0
 		return e, nil
 	case fs.ModeSymlink:
-		e.link, err = fs.ReadLink(root, name)
+		e.Link, err = fs.ReadLink(root, name)
 		return e, err
 	default:
 		return e, refuse(name, "is neither a file nor a folder nor a link")
@@ -154,18 +157,18 @@ func describe(root fs.FS, name string, d fs.DirEntry) (entry, error) {
 }
 
 // check holds a folder against the limits, and names what makes it large.
-func (o Options) check(entries []entry) error {
+func (o Options) check(files []File) error {
 	limits := o.Limits
 	if limits == (Limits{}) {
 		limits = DefaultLimits()
 	}
 	var total int64
 	parts := map[string]int64{}
-	for _, e := range entries {
-		total += e.size
-		parts[part(e.name)] += e.size
+	for _, e := range files {
+		total += e.Size
+		parts[part(e.Name)] += e.Size
 	}
-	err := limits.check(len(entries), total)
+	err := limits.check(len(files), total)
 	if err == nil {
 		return nil
 	}
@@ -205,11 +208,11 @@ func newWriter(w io.Writer) *writer {
 }
 
 // add writes a file or a link of the folder.
-func (w *writer) add(root fs.FS, e entry) error {
-	if e.link != "" {
-		return w.write(e, strings.NewReader(e.link))
+func (w *writer) add(root fs.FS, e File) error {
+	if e.Link != "" {
+		return w.write(e, strings.NewReader(e.Link))
 	}
-	f, err := root.Open(e.name)
+	f, err := root.Open(e.Name)
 	if err != nil {
 		return err
 	}
@@ -217,15 +220,15 @@ func (w *writer) add(root fs.FS, e entry) error {
 	return w.write(e, f)
 }
 
-// write adds one entry. The pieces that reach the compressor are of one size,
+// write adds one file. The pieces that reach the compressor are of one size,
 // however the source gives them.
-func (w *writer) write(e entry, content io.Reader) error {
-	h := &zip.FileHeader{Name: e.name, Method: zip.Deflate, Modified: epoch}
+func (w *writer) write(e File, content io.Reader) error {
+	h := &zip.FileHeader{Name: e.Name, Method: zip.Deflate, Modified: epoch}
 	switch {
-	case e.link != "":
+	case e.Link != "":
 		h.SetMode(fs.ModeSymlink | 0o777)
 		h.Method = zip.Store
-	case e.exec:
+	case e.Exec:
 		h.SetMode(0o555)
 	default:
 		h.SetMode(0o444)

@@ -27,7 +27,7 @@ func fields() map[string]reader {
 		"name":         text(func(m *Manifest) *string { return &m.Name }, checkName),
 		"app":          text(func(m *Manifest) *string { return &m.App }, checkApp),
 		"description":  text(func(m *Manifest) *string { return &m.Description }, nil),
-		"runtime":      text(func(m *Manifest) *string { return &m.Runtime }, checkRuntime),
+		"runtime":      text(func(m *Manifest) *string { return &m.Runtime }, CheckRuntime),
 		"handler":      text(func(m *Manifest) *string { return &m.Handler }, nil),
 		"build":        text(func(m *Manifest) *string { return &m.Build }, nil),
 		"code":         text(func(m *Manifest) *string { return &m.Code }, checkPath),
@@ -77,7 +77,8 @@ func text(field func(*Manifest) *string, check func(string) error) reader {
 func checkName(s string) error { return state.CheckFunctionName(state.FunctionName(s)) }
 func checkApp(s string) error  { return state.CheckAppName(state.AppName(s)) }
 
-func checkRuntime(s string) error {
+// CheckRuntime says that there is no such runtime, and which one was meant.
+func CheckRuntime(s string) error {
 	if slices.Contains(Runtimes(), s) {
 		return nil
 	}
@@ -156,9 +157,6 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func checkVariable(name string) error {
 	if !variable.MatchString(name) {
 		return fmt.Errorf("%q is not a variable that can be set: use letters, digits and '_'", name)
-	}
-	if strings.HasPrefix(name, "COVEY_") {
-		return fmt.Errorf("%q: names that begin with COVEY_ are reserved", name)
 	}
 	return nil
 }

