@@ -183,7 +183,11 @@ func fakeDeploy(w http.ResponseWriter, r *http.Request) {
 		fail(w, 400, wire.CodeBadRequest)
 		return
 	}
-	writeJSON(w, 201, wire.Version{App: r.PathValue("app"), Function: r.PathValue("name"), Number: 3, Spec: in.FunctionSpec})
+	out := wire.Deployed{Version: wire.Version{App: r.PathValue("app"), Function: r.PathValue("name"), Number: 3, Spec: in.FunctionSpec}}
+	if in.Runtime == "nodejs" {
+		out.Warnings = []string{"only 1 of 2 nodes can run it (rack-1); rack-2: no nodejs, only go"}
+	}
+	writeJSON(w, 201, out)
 }
 
 // fakeInvoke plays the function that its name says.

@@ -116,6 +116,9 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 		maximum = strconv.FormatUint(uint64(s.Max), 10)
 	}
 	t.row("runtime", s.Runtime)
+	if s.Handler != "" {
+		t.row("handler", s.Handler)
+	}
 	t.row("memory", size(s.MemoryBytes))
 	t.row("timeout", time.Duration(s.TimeoutMS)*time.Millisecond)
 	t.row("concurrency", s.Concurrency)
@@ -129,7 +132,11 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 		t.row("env "+name, s.Env[name])
 	}
 	for _, artifact := range s.Artifacts {
-		t.row("code "+artifact.OS+"/"+artifact.Arch, fmt.Sprintf("%s (%s)", artifact.Digest, size(artifact.Size)))
+		machine := "for any machine"
+		if artifact.OS+artifact.Arch != "" {
+			machine = artifact.OS + "/" + artifact.Arch
+		}
+		t.row("code "+machine, fmt.Sprintf("%s (%s)", artifact.Digest, size(artifact.Size)))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/covey-dev/covey/node/cli/manifest"
 )
 
 // printJSON writes a value for programs.
@@ -104,16 +106,11 @@ func (b *bytesValue) Type() string { return "size" }
 
 // Set reads a size. Units are powers of 1024, with or without the "i".
 func (b *bytesValue) Set(text string) error {
-	digits := strings.TrimRight(text, "KMGTiBbkmgt ")
-	n, err := strconv.ParseUint(digits, 10, 63)
+	n, err := manifest.ParseSize(text)
 	if err != nil {
-		return fmt.Errorf("%q is not a size such as 256MiB", text)
+		return err
 	}
-	shift, ok := map[string]int{"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}[strings.ToLower(strings.TrimSpace(text[len(digits):]))]
-	if !ok || n > (1<<62)>>shift {
-		return fmt.Errorf("%q is not a size such as 256MiB", text)
-	}
-	*b = bytesValue(n << shift)
+	*b = bytesValue(n)
 	return nil
 }
 

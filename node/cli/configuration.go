@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"maps"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/covey-dev/covey/executor/sandbox"
+	"github.com/covey-dev/covey/node/cli/manifest"
+	"github.com/covey-dev/covey/node/client/wire"
+)
+
+// configuration is what the flags say about a function beside its code.
+type configuration struct {
+	memory       bytesValue
+	timeout      time.Duration
+	startTimeout time.Duration
+	idleTTL      time.Duration
+	concurrency  uint32
+	queue        int
+	minimum      uint32
+	maximum      uint32
+	env          []string
+	envFile      string
+	labels       []string
+	idempotent   bool
+	minSandbox   string
+	description  string
+}
+
+func (c *configuration) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(&c.memory, "memory", "memory limit of one instance (default 256MiB)")
+	f.DurationVar(&c.timeout, "timeout", 0, "longest run time of one call (default 30s, at most 15m)")
+	f.DurationVar(&c.startTimeout, "start-timeout", 0, "longest start of an instance")
+	f.DurationVar(&c.idleTTL, "idle-ttl", 0, "how long an unused instance is kept (default 10m)")
+	f.Uint32Var(&c.concurrency, "concurrency", 0, "calls that one instance takes at once (default 1)")
+	f.IntVar(&c.queue, "queue", -1, "calls that may wait, 0 for none (default 128)")
+	f.Uint32Var(&c.minimum, "min", 0, "instances kept warm in the whole cluster")
+	f.Uint32Var(&c.maximum, "max", 0, "instances in the whole cluster, 0 for as many as memory holds")
+	f.StringArrayVarP(&c.env, "env", "e", nil, "environment variable NAME=VALUE, may be repeated")
+	f.StringVar(&c.envFile, "env-file", "", "file with lines NAME=VALUE")
+	f.StringArrayVarP(&c.labels, "label", "l", nil, "label NAME=VALUE, may be repeated")
+	f.BoolVar(&c.idempotent, "idempotent", false, "a call whose outcome is unknown may run again")
+	f.StringVar(&c.minSandbox, "min-sandbox", "none", "least sandbox level of a node: none, hidden, isolated or limited")
+	f.StringVar(&c.description, "description", "", "a line for people")
+	_ = cmd.RegisterFlagCompletionFunc("min-sandbox", cobra.FixedCompletions([]string{"none", "hidden", "isolated", "limited"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// described is a specification without code, as the manifest has it.
+func described(m *manifest.Manifest) wire.FunctionSpec {
+	return wire.FunctionSpec{
+		MemoryBytes: m.Memory, TimeoutMS: milliseconds(m.Timeout), StartTimeoutMS: milliseconds(m.StartTimeout),
+		IdleTTLMS: milliseconds(m.IdleTTL), Concurrency: m.Concurrency, Queue: m.Queue, Min: m.Min, Max: m.Max,
+		Env: maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
+		Description: m.Description,
+	}
+}
+
+func milliseconds(d time.Duration) uint64 { return uint64(d.Milliseconds()) }
+
+// spec lets the flags that were given outdo the manifest. Variables and labels
+// are outdone one by one.
+func (c *configuration) spec(flags *pflag.FlagSet, m *manifest.Manifest) (wire.FunctionSpec, error) {
+	spec := described(m)
+	if flags.Changed("memory") {
+		spec.MemoryBytes = uint64(c.memory)
+	}
+	for name, given := range map[string]struct {
+		value time.Duration
+		field *uint64
+	}{
+		"timeout":       {c.timeout, &spec.TimeoutMS},
+		"start-timeout": {c.startTimeout, &spec.StartTimeoutMS},
+		"idle-ttl":      {c.idleTTL, &spec.IdleTTLMS},
+	} {
+		if given.value < 0 {
+			return spec, usagef("--%s must not be negative", name)
+		}
+		if flags.Changed(name) {
+			*given.field = milliseconds(given.value)
+		}
+	}
+	for name, given := range map[string]struct {
+		value uint32
+		field *uint32
+	}{
+		"concurrency": {c.concurrency, &spec.Concurrency},
+		"min":         {c.minimum, &spec.Min},
+		"max":         {c.maximum, &spec.Max},
+	} {
+		if flags.Changed(name) {
+			*given.field = given.value
+		}
+	}
+	if flags.Changed("queue") && c.queue >= 0 {
+		queue := uint32(c.queue)
+		spec.Queue = &queue
+	}
+	if flags.Changed("idempotent") {
+		spec.Idempotent = c.idempotent
+	}
+	if flags.Changed("description") {
+		spec.Description = c.description
+	}
+	if flags.Changed("min-sandbox") {
+		level, err := sandbox.ParseLevel(c.minSandbox)
+		if err != nil {
+			return spec, usagef("--min-sandbox: %w", err)
+		}
+		spec.MinSandbox = uint32(level)
+	}
+	return spec, c.pairs(&spec)
+}
+
+// pairs adds variables and labels.
+func (c *configuration) pairs(spec *wire.FunctionSpec) error {
+	env := c.env
+	if c.envFile != "" {
+		lines, err := readLines(c.envFile)
+		if err != nil {
+			return err
+		}
+		env = append(lines, env...) // a flag outdoes the file
+	}
+	for _, given := range []struct {
+		flag  string
+		items []string
+		field *map[string]string
+	}{{"--env", env, &spec.Env}, {"--label", c.labels, &spec.Labels}} {
+		more, err := pairs(given.flag, given.items)
+		if err != nil {
+			return err
+		}
+		if *given.field == nil {
+			*given.field = more
+		} else {
+			maps.Copy(*given.field, more)
+		}
+	}
+	return nil
+}
