@@ -41,6 +41,16 @@ func AddUsage(ctx context.Context, cpu time.Duration, peakMemory uint64) {
 	}
 }
 
+// MaxOutput is how many bytes of output the node takes from the call of ctx in one piece, so that a runtime need not
+// collect more than it can send; zero if the node does not say.
+func MaxOutput(ctx context.Context) int64 {
+	c := fromContext(ctx)
+	if c == nil || c.runtime == nil {
+		return 0
+	}
+	return c.runtime.maxOutput.Load()
+}
+
 // errDone ends a process that has nothing to serve: it only prepared, or nobody needed it.
 var errDone = errors.New("done")
 
