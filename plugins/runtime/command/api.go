@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +9,7 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/covey-dev/covey/plugins/runtime/stdio"
 	covey "github.com/covey-dev/covey/plugins/sdk/go"
 )
 
@@ -125,26 +125,16 @@ func (a *api) invoke(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(output)
 		return
 	}
-	status, failure := http.StatusBadGateway, new(covey.Error)
+	status := http.StatusBadGateway
 	if errors.Is(err, covey.ErrNotStarted) {
 		status = http.StatusServiceUnavailable
 	}
-	if !errors.As(err, &failure) {
-		failure = &covey.Error{Type: "HostCallFailed", Message: err.Error()}
-	}
-	answerError(w, status, failure)
+	answerError(w, status, err)
 }
 
-// answerError answers in the form that [stdio.Stderr.Failure] reads, so that a program can hand an error on.
-func answerError(w http.ResponseWriter, status int, e *covey.Error) {
-	body, err := json.Marshal(map[string]any{
-		"errorType": e.Type, "errorMessage": e.Message, "stackTrace": e.Stack, "unhandled": e.Unhandled,
-	})
-	if err != nil {
-		http.Error(w, e.Error(), status)
-		return
-	}
+// answerError answers in the form that a program can hand on as its own error.
+func answerError(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
+	_, _ = w.Write(append(stdio.Encode(err), '\n'))
 }

@@ -3,6 +3,7 @@ package stdio
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -201,5 +202,19 @@ func entry(fields map[string]any, message, requestID string) []byte {
 	}
 	// Strings always encode.
 	out, _ := json.Marshal(fields)
+	return out
+}
+
+// Encode is an error as [Stderr.Failure] reads it from a program, so that programs can hand on what a host call
+// gave them. It adds whether the other function did not return the error but fell over it.
+func Encode(err error) []byte {
+	failure := new(covey.Error)
+	if !errors.As(err, &failure) {
+		failure = &covey.Error{Type: "HostCallFailed", Message: err.Error()}
+	}
+	// Strings always encode.
+	out, _ := json.Marshal(map[string]any{
+		"errorType": failure.Type, "errorMessage": failure.Message, "stackTrace": failure.Stack, "unhandled": failure.Unhandled,
+	})
 	return out
 }

@@ -28,7 +28,7 @@ func (e *failure) Error() string { return e.Type + ": " + e.Message }
 func main() {
 	if initialising() {
 		initialise()
-		if os.Getenv("COVEY_EXEC_INIT") != "" {
+		if os.Getenv(envInit) != "" {
 			return
 		}
 	}

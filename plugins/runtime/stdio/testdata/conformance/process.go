@@ -16,7 +16,9 @@ import (
 )
 
 // initialising says whether this process is the one that shall fail: the one before the first call, or a server.
-func initialising() bool { return os.Getenv("COVEY_EXEC_INIT") != "" || os.Getenv("PORT") != "" }
+func initialising() bool { return os.Getenv(envInit) != "" || os.Getenv("PORT") != "" }
+
+const envInit = "COVEY_EXEC_INIT"
 
 // fail ends the process with an error.
 func fail(err error) {

@@ -1,0 +1,100 @@
+package wasm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/covey-dev/covey/plugins/runtime/stdio"
+	covey "github.com/covey-dev/covey/plugins/sdk/go"
+	"github.com/tetratelabs/wazero"
+)
+
+// The variables of the function's environment that are for the runtime.
+const (
+	envInit        = "COVEY_WASM_INIT"
+	envStream      = "COVEY_WASM_STREAM"
+	envContentType = "COVEY_WASM_CONTENT_TYPE"
+)
+
+// host is the process as the host of one function's module.
+type host struct {
+	engine *engine
+	log    *stdio.Log
+	setup  *covey.Setup
+	module *module
+	args   []string
+	env    []string
+	files  wazero.FSConfig
+	memory *budget
+}
+
+// Main runs the runtime as a process that a node started. It does not return.
+func Main() {
+	ctx := context.Background()
+	e, err := newEngine(ctx, os.TempDir())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "covey: start the engine:", err)
+		os.Exit(1)
+	}
+	h := &host{engine: e, log: stdio.NewLog(os.Stderr)}
+	if err := h.warmUp(ctx); err != nil {
+		// Slower first calls are no reason not to serve.
+		fmt.Fprintln(os.Stderr, "covey: warm up:", err)
+	}
+	covey.ServeRuntime(h.become)
+}
+
+// become makes the process the function's host, or only compiles the module into the cache.
+func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler, error) {
+	path, args, err := find(s.Code, s.Handler)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.engine.useCache(s.Cache, s.Preparing); err != nil {
+		return nil, fmt.Errorf("use the cache %s: %w", s.Cache, err)
+	}
+	if h.module, err = h.engine.load(ctx, path); err != nil {
+		return nil, err
+	}
+	if s.Preparing {
+		return nil, h.engine.publishCache(s.Cache)
+	}
+	h.setup, h.args = s, args
+	h.env = stdio.Base(nil, s, envInit, envStream, envContentType)
+	h.memory = newBudget(s.Memory)
+	h.files = wazero.NewFSConfig().WithReadOnlyDirMount(s.Code, "/").WithDirMount(os.TempDir(), "/tmp")
+	if s.Env.Get(envInit) != "" {
+		return h.handle, h.initialise(ctx)
+	}
+	return h.handle, nil
+}
+
+// initialise runs the module once without a call.
+func (h *host) initialise(ctx context.Context) error {
+	env := append(slices.Clone(h.env), envInit+"=1")
+	c := &call{host: h, ctx: ctx, env: env, stderr: h.log.Stderr(""), most: maxInitOutput}
+	return c.run()
+}
+
+// maxInitOutput is far more than an initialisation has to say; nobody reads it.
+const maxInitOutput = 1 << 20
+
+// handle runs one call in a fresh instance.
+func (h *host) handle(ctx context.Context, payload []byte, w io.Writer) ([]byte, error) {
+	i := covey.FromContext(ctx)
+	if t := h.setup.Env.Get(envContentType); t != "" {
+		covey.SetContentType(ctx, t)
+	}
+	c := &call{
+		host: h, ctx: ctx, env: stdio.Environment(h.env, i), input: payload, requestID: i.RequestID,
+		stderr: h.log.Stderr(i.RequestID), most: covey.MaxOutput(ctx),
+	}
+	if h.setup.Env.Get(envStream) != "" {
+		c.stream = w
+	}
+	err := c.run()
+	return c.output, err
+}

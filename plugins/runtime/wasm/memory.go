@@ -1,0 +1,91 @@
+package wasm
+
+import (
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+const (
+	// hostMemory is what this process needs for itself of its limit.
+	hostMemory = 24 << 20
+	// leastMemory is what modules get of a limit that is hardly above that: they rather find out themselves.
+	leastMemory = 1 << 20
+)
+
+// budget is the memory that all modules of the instance have together.
+type budget struct {
+	most uint64 // zero for no limit
+	used atomic.Uint64
+}
+
+// newBudget makes the budget of an instance with so much memory, zero for no limit.
+func newBudget(limit uint64) *budget {
+	switch {
+	case limit == 0:
+		return &budget{}
+	case limit < hostMemory+leastMemory:
+		return &budget{most: leastMemory}
+	}
+	return &budget{most: limit - hostMemory}
+}
+
+// take takes n bytes, or nothing.
+func (b *budget) take(n uint64) bool {
+	if b.used.Add(n) <= b.most || b.most == 0 {
+		return true
+	}
+	b.give(n)
+	return false
+}
+
+func (b *budget) give(n uint64) { b.used.Add(-n) }
+
+// allocator gives one module its memory, outside of Go's heap: the kernel makes only those pages that
+// the module touches, and takes them back at once.
+type allocator struct {
+	budget *budget
+	given  []*memory
+}
+
+var _ experimental.MemoryAllocator = (*allocator)(nil)
+
+// Allocate reserves addresses for a memory of up to most bytes.
+func (a *allocator) Allocate(_, most uint64) experimental.LinearMemory {
+	if a.budget.most > 0 {
+		most = min(most, a.budget.most)
+	}
+	m := &memory{budget: a.budget}
+	// Without addresses the first Reallocate fails, which is all that there is to say.
+	m.reserved, _ = reserve(most)
+	a.given = append(a.given, m)
+	return m
+}
+
+// release gives everything back. The module must have ended.
+func (a *allocator) release() {
+	for _, m := range a.given {
+		a.budget.give(m.size)
+		unreserve(m.reserved)
+	}
+	a.given = nil
+}
+
+// memory is the linear memory of one module.
+type memory struct {
+	budget   *budget
+	reserved []byte
+	size     uint64
+}
+
+// Reallocate grows the memory at its place, or returns nil.
+func (m *memory) Reallocate(size uint64) []byte {
+	if size > uint64(len(m.reserved)) || size > m.size && !m.budget.take(size-m.size) {
+		return nil
+	}
+	m.size = max(m.size, size)
+	return m.reserved[:size:size]
+}
+
+// Free does nothing: wazero calls it while the module is still on the stack.
+func (m *memory) Free() {}
