@@ -4,11 +4,16 @@ package executor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -29,7 +34,7 @@ func TestConformance(t *testing.T) {
 	// Grouped, so that the sandbox is closed after the parallel cases.
 	t.Run("suite", func(t *testing.T) {
 		plugintest.Run(t, plugintest.Target{Start: func(t *testing.T, o plugintest.Options) plugintest.Function {
-			return startTarget(t, box, o, nil)
+			return startTarget(t, box, o)
 		}})
 	})
 }
@@ -60,9 +65,13 @@ type hostedRuntime struct {
 	hosts.Runtime
 	code    fs.FS
 	handler string
+	env     map[string]string // beside that of a case
+	stream  string            // variable that asks for streamed output; "" if none is needed
+	memory  int64             // limit of an instance where a case has none; 0 for the usual
 	lacks   []plugintest.Capability
 }
 
+// run runs the suite on one executor, each case with a version of its own.
 func (h hostedRuntime) run(t *testing.T) {
 	var b bytes.Buffer
 	if err := archive.Pack(&b, h.code, archive.Options{}); err != nil {
@@ -72,15 +81,48 @@ func (h hostedRuntime) run(t *testing.T) {
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	box := newSandbox(t)
+	var versions atomic.Uint64
+	var callers sync.Map // plugins.HostHandler by version
+	e := newReal(t, newSandbox(t), func(cfg *Config) {
+		cfg.Node, cfg.Runtimes = "node-7", []hosts.Runtime{h.Runtime}
+		cfg.Code = func(context.Context, string) (*os.File, error) { return os.Open(path) }
+		cfg.Host = func(ctx context.Context, caller Key, call *plugins.HostCall) (*plugins.HostReply, error) {
+			serve, ok := callers.Load(caller.Version)
+			if !ok {
+				return nil, fmt.Errorf("host call of %s", caller)
+			}
+			return serve.(plugins.HostHandler)(ctx, call)
+		}
+	})
+	spec := func(version uint64, o plugintest.Options) *Spec {
+		return realSpec("conformance", func(s *Spec) {
+			s.Runtime, s.Handler, s.Version, s.Concurrency, s.IdleTTL = h.Name, h.handler, version, o.Concurrency, time.Minute
+			s.Env = maps.Clone(o.Env)
+			if s.Env == nil {
+				s.Env = map[string]string{}
+			}
+			maps.Copy(s.Env, h.env)
+			if h.stream != "" && o.Env[program.EnvStream] != "" {
+				s.Env[h.stream] = "1"
+			}
+		}).sized(cmp.Or(o.Memory, h.memory))
+	}
+	// As a node does: code is prepared at a deploy, and processes wait.
+	first := spec(versions.Add(1), plugintest.Options{})
+	if err := e.Prepare(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	e.Reconcile([]Spec{*first})
 	t.Run("suite", func(t *testing.T) {
 		plugintest.Run(t, plugintest.Target{Lacks: h.lacks, Start: func(t *testing.T, o plugintest.Options) plugintest.Function {
-			f := startTarget(t, box, o, func(cfg *Config) {
-				cfg.Runtimes = []hosts.Runtime{h.Runtime}
-				cfg.Code = func(context.Context, string) (*os.File, error) { return os.Open(path) }
-			})
-			f.spec.Runtime, f.spec.Handler = h.Name, h.handler
-			f.e.Reconcile([]Spec{*f.spec}) // as a node does, so that processes wait
+			version := first.Version // which the case about the context wants to see
+			if !strings.HasSuffix(t.Name(), "/context") {
+				version = versions.Add(1)
+			}
+			f := &target{e: e, spec: spec(version, o)}
+			if o.Host != nil {
+				callers.Store(f.spec.Version, o.Host)
+			}
 			return f
 		}})
 	})
@@ -94,12 +136,9 @@ type target struct {
 
 var _ plugintest.Function = (*target)(nil)
 
-func startTarget(t *testing.T, box *sandbox.Sandbox, o plugintest.Options, change func(*Config)) *target {
+func startTarget(t *testing.T, box *sandbox.Sandbox, o plugintest.Options) *target {
 	e := newReal(t, box, func(cfg *Config) {
 		cfg.Node = "node-7"
-		if change != nil {
-			change(cfg)
-		}
 		if o.Host != nil {
 			cfg.Host = func(ctx context.Context, caller Key, call *plugins.HostCall) (*plugins.HostReply, error) {
 				if caller.Function != "conformance" {

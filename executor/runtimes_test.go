@@ -4,6 +4,8 @@ package executor
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -15,9 +17,55 @@ import (
 // the real executor. On a machine that lacks one it says so; in CI it fails.
 func TestRuntimesConformance(t *testing.T) {
 	t.Parallel()
-	box := newSandbox(t)
+	have := detected(t)
+	programs := t.TempDir() // those that are compiled
+	goBuild(t, filepath.Join(programs, "native/conformance"), "../plugins/runtime/stdio/testdata/conformance")
+	goBuild(t, filepath.Join(programs, "wasm/conformance.wasm"), "../plugins/runtime/stdio/testdata/conformance", "GOOS=wasip1", "GOARCH=wasm")
+	for _, tc := range []struct {
+		name, code string
+		hostedRuntime
+	}{
+		{"python", "../plugins/runtime/python/testdata/conformance", hostedRuntime{Runtime: have["python"]}},
+		{"python coroutines", "../plugins/runtime/python/testdata/conformance", hostedRuntime{Runtime: have["python"], handler: "coroutine.handler"}},
+		{"nodejs modules", "../plugins/runtime/nodejs/testdata/conformance/esm", hostedRuntime{Runtime: have["nodejs"]}},
+		{"nodejs CommonJS", "../plugins/runtime/nodejs/testdata/conformance/cjs", hostedRuntime{Runtime: have["nodejs"]}},
+		{"exec processes", programs + "/native", hostedRuntime{
+			Runtime: have["exec"], handler: "conformance", env: map[string]string{"COVEY_EXEC_INIT": "1"}, stream: "COVEY_EXEC_STREAM",
+			memory: 1 << 30,
+		}},
+		{"exec servers", programs + "/native", hostedRuntime{
+			Runtime: have["exec"], handler: "conformance", env: map[string]string{"COVEY_EXEC_MODE": "http"},
+		}},
+		{"wasm", programs + "/wasm", hostedRuntime{
+			Runtime: have["wasm"], env: map[string]string{"COVEY_WASM_INIT": "1"}, stream: "COVEY_WASM_STREAM", memory: 1 << 30,
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			switch {
+			case tc.Name == "" && os.Getenv("CI") != "":
+				t.Fatal("this machine cannot host the runtime")
+			case tc.Name == "":
+				t.Skip("this machine cannot host the runtime")
+			}
+			tc.hostedRuntime.code = os.DirFS(tc.code)
+			tc.run(t)
+		})
+	}
+}
+
+// detected returns the machine's runtimes by name; the covey binary is built for those
+// that it hosts itself.
+func detected(t *testing.T) map[string]hosts.Runtime {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "covey")
+	goBuild(t, path, "../cmd/covey")
+	program, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
 	found, err := hosts.Detect(t.Context(), hosts.DetectConfig{
-		DataDir: t.TempDir(), Sandbox: box, Sources: hosts.Sources(), Logger: zerolog.New(zerolog.NewTestWriter(t)),
+		DataDir: t.TempDir(), Sandbox: newSandbox(t), Program: program, Sources: hosts.Sources(), Logger: zerolog.New(zerolog.NewTestWriter(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -26,20 +74,15 @@ func TestRuntimesConformance(t *testing.T) {
 	for _, rt := range found {
 		have[rt.Name] = rt
 	}
-	for _, tc := range []struct{ name, runtime, code, handler string }{
-		{"python", "python", "../plugins/runtime/python/testdata/conformance", ""},
-		{"nodejs modules", "nodejs", "../plugins/runtime/nodejs/testdata/conformance/esm", ""},
-		{"nodejs CommonJS", "nodejs", "../plugins/runtime/nodejs/testdata/conformance/cjs", ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			rt, ok := have[tc.runtime]
-			switch {
-			case !ok && os.Getenv("CI") != "":
-				t.Fatalf("this machine cannot host %s", tc.runtime)
-			case !ok:
-				t.Skipf("this machine cannot host %s", tc.runtime)
-			}
-			hostedRuntime{Runtime: rt, code: os.DirFS(tc.code), handler: tc.handler}.run(t)
-		})
+	return have
+}
+
+// goBuild builds a program for instances to run.
+func goBuild(t *testing.T, path, pkg string, env ...string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-o", path, pkg)
+	build.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
 }

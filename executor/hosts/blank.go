@@ -62,6 +62,7 @@ func (p *Pool) start(ctx context.Context, rt *Runtime, paths ...string) (_ *blan
 	b.process, err = p.cfg.Sandbox.Start(ctx, sandbox.Spec{
 		Instance: fmt.Sprintf("blank-%s-%d", rt.Name, p.serial.Add(1)), Code: rt.Program, Path: rt.Path, Args: rt.Args,
 		Env: blankEnvironment(), Files: theirs[:1], Stdout: theirs[1], Stderr: theirs[2], ReadPaths: paths,
+		Pids: rt.Pids,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start runtime %s: %w", rt.Name, err)

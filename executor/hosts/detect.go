@@ -24,6 +24,8 @@ type Source struct {
 	Name string
 	// Prepares: see Runtime.
 	Prepares bool
+	// Pids: see Runtime.
+	Pids int
 
 	// Arguments are for a runtime that is hosted by a program of ours: the whole
 	// argument vector. The rest of the fields are empty then.
@@ -75,7 +77,7 @@ func Detect(ctx context.Context, cfg DetectConfig) ([]Runtime, error) {
 	for i, src := range cfg.Sources {
 		if src.Arguments != nil {
 			if cfg.Program != nil {
-				found[i] = &Runtime{Name: src.Name, Program: cfg.Program, Args: src.Arguments, Prepares: src.Prepares}
+				found[i] = &Runtime{Name: src.Name, Program: cfg.Program, Args: src.Arguments, Prepares: src.Prepares, Pids: src.Pids}
 			}
 			continue
 		}
@@ -106,7 +108,7 @@ func (c *DetectConfig) interpreter(ctx context.Context, src Source, dir string) 
 		if err == nil {
 			c.compile(ctx, src, path, dir)
 			return &Runtime{
-				Name: src.Name, Path: path, Args: src.Command(path, dir), Files: dir, Prepares: src.Prepares, Version: version,
+				Name: src.Name, Path: path, Args: src.Command(path, dir), Files: dir, Prepares: src.Prepares, Pids: src.Pids, Version: version,
 			}
 		}
 		tried = append(tried, path+": "+err.Error())

@@ -17,6 +17,9 @@ type Runtime struct {
 	Args []string
 	// Files is a folder that the program needs to see, or empty.
 	Files string
+	// Pids limits processes and threads of an instance together; 0 for the sandbox's
+	// default.
+	Pids int
 	// Prepares tells that a process can compute something from code alone.
 	Prepares bool
 	// Version is what the program says about itself, for people.

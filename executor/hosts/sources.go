@@ -17,5 +17,8 @@ func Sources() []Source {
 			Name: "nodejs", Prepares: true, Files: nodejs.Files(), Interpreters: nodejs.Interpreters(),
 			Command: nodejs.Command, Probe: nodejs.Probe,
 		},
+		// A program for each call that runs, with threads of its own.
+		{Name: "exec", Pids: 1024, Arguments: []string{"covey", "runtime", "exec"}},
+		{Name: "wasm", Prepares: true, Arguments: []string{"covey", "runtime", "wasm"}},
 	}
 }

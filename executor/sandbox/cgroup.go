@@ -116,30 +116,36 @@ func (t cgroupTree) create(name string) (*cgroup, error) {
 
 // limit sets the limits; a nil cgroup has none, and a memory of 0 means that.
 func (c *cgroup) limit(memory int64, pids int) error {
-	if c == nil {
+	err := c.limitMemory(memory)
+	if c == nil || c.version == 1 {
+		return err
+	}
+	if pidsErr := c.set("", "pids.max", int64(pids)); !errors.Is(pidsErr, fs.ErrNotExist) {
+		err = errors.Join(err, pidsErr)
+	}
+	return err
+}
+
+// limitMemory sets the limit of memory alone.
+func (c *cgroup) limitMemory(memory int64) error {
+	if c == nil || memory <= 0 {
 		return nil
 	}
-	var errs []error
-	set := func(controller, file string, value int64) error {
-		return writeFile(filepath.Join(c.dirs[controller], file), strconv.FormatInt(value, 10))
-	}
 	if c.version == 1 {
-		if memory > 0 {
-			errs = append(errs, set("memory", "memory.limit_in_bytes", memory))
-			_ = set("memory", "memory.memsw.limit_in_bytes", memory) // where swap is counted
-		}
-		return errors.Join(errs...)
+		err := c.set("memory", "memory.limit_in_bytes", memory)
+		_ = c.set("memory", "memory.memsw.limit_in_bytes", memory) // where swap is counted
+		return err
 	}
-	if memory > 0 {
-		errs = append(errs, set("", "memory.max", memory))
-		// Without swap, and as a whole: half an instance is of no use.
-		_ = set("", "memory.swap.max", 0)
-		_ = set("", "memory.oom.group", 1)
-	}
-	if err := set("", "pids.max", int64(pids)); !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	err := c.set("", "memory.max", memory)
+	// Without swap, and as a whole: half an instance is of no use.
+	_ = c.set("", "memory.swap.max", 0)
+	_ = c.set("", "memory.oom.group", 1)
+	return err
+}
+
+// set writes a control file of the given controller's hierarchy.
+func (c *cgroup) set(controller, file string, value int64) error {
+	return writeFile(filepath.Join(c.dirs[controller], file), strconv.FormatInt(value, 10))
 }
 
 // closeJoin closes what only a start needs.

@@ -76,7 +76,7 @@ func (p *Process) mount(source, target string, attrs uint64) error {
 // It fails when the instance uses more already. Without a memory cgroup it does
 // nothing: watch Memory there.
 func (p *Process) Limit(memory int64) error {
-	if err := p.berth.cgroup.limit(memory, defaultPids); err != nil {
+	if err := p.berth.cgroup.limitMemory(memory); err != nil {
 		return fmt.Errorf("limit memory to %d bytes: %w", memory, err)
 	}
 	return nil

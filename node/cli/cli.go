@@ -128,7 +128,7 @@ neither is needed, because its data directory has both.
 	add("insight", a.logsCommand(), a.explainCommand(), a.usageCommand(), a.statusCommand())
 	add("cluster", a.startCommand(), a.devCommand(), a.nodesCommand(), a.nodeCommand(), a.tokenCommand(),
 		a.backupCommand(), a.restoreCommand(), a.recoverCommand())
-	root.AddCommand(a.versionCommand())
+	root.AddCommand(a.versionCommand(), a.runtimeCommand())
 	return root
 }
 
