@@ -26,6 +26,7 @@ func (a *app) runtimeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:       "runtime NAME",
 		Short:     "Host a function in a runtime; a node starts this",
+		Example:   "  covey runtime wasm",
 		Hidden:    true,
 		ValidArgs: names,
 		Args:      exactly(1, "NAME"),
