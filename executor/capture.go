@@ -81,11 +81,11 @@ func (l *instanceLog) line(stream, message string) LogLine {
 func (l *instanceLog) write(stream string, raw [][]byte) {
 	lines := make([]LogLine, 0, len(raw))
 	for _, b := range raw {
-		if l.request.Load() == nil {
-			l.remember(b)
-		}
 		line := l.line(stream, "")
 		parsed := plugins.ParseLogLine(b, line.Time)
+		if l.request.Load() == nil {
+			l.remember(parsed.Message)
+		}
 		line.Level, line.Message, line.Fields = parsed.Level, strings.ToValidUTF8(parsed.Message, "\uFFFD"), parsed.Fields
 		switch {
 		case parsed.Level == "":
@@ -102,10 +102,10 @@ func (l *instanceLog) write(stream string, raw [][]byte) {
 
 // remember keeps the end of what is printed before the first call, for the error
 // of a start that fails.
-func (l *instanceLog) remember(line []byte) {
+func (l *instanceLog) remember(message string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.early = append(append(l.early, line...), '\n')
+	l.early = append(append(l.early, message...), '\n')
 	if over := len(l.early) - tailBytes; over > 0 {
 		l.early = append(l.early[:0], l.early[over:]...)
 	}
