@@ -73,14 +73,7 @@ type hostedRuntime struct {
 
 // run runs the suite on one executor, each case with a version of its own.
 func (h hostedRuntime) run(t *testing.T) {
-	var b bytes.Buffer
-	if err := archive.Pack(&b, h.code, archive.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "code.zip")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := packFolder(t, h.code)
 	var versions atomic.Uint64
 	var callers sync.Map // plugins.HostHandler by version
 	e := newReal(t, newSandbox(t), func(cfg *Config) {
@@ -126,6 +119,20 @@ func (h hostedRuntime) run(t *testing.T) {
 			return f
 		}})
 	})
+}
+
+// packFolder returns the path of an archive of code.
+func packFolder(t *testing.T, code fs.FS) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := archive.Pack(&b, code, archive.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "code.zip")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // target is one version in an executor of its own.

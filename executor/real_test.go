@@ -22,10 +22,13 @@ import (
 )
 
 // newSandbox returns the best sandbox of the machine.
-func newSandbox(t testing.TB) *sandbox.Sandbox {
+func newSandbox(t testing.TB, change ...func(*sandbox.Config)) *sandbox.Sandbox {
 	t.Helper()
 	cfg := sandbox.DefaultConfig()
 	cfg.DataDir = t.TempDir()
+	for _, f := range change {
+		f(&cfg)
+	}
 	cfg.Logger = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
 	s, err := sandbox.New(cfg)
 	if err != nil {
