@@ -195,8 +195,20 @@ func (p *Pool) furnish(b *blank, t *tree, runtime string, memory int64) error {
 	if err := b.process.Show(t.path, sandbox.TaskDir); err != nil {
 		return err
 	}
+	// What AWS Lambda's layers would have put there.
+	if opt := filepath.Join(t.path, "opt"); isDir(opt) {
+		if err := b.process.Show(opt, sandbox.OptDir); err != nil {
+			return err
+		}
+	}
 	if cache := p.trees.cache(t, runtime); cache != "" {
 		return b.process.Show(cache, sandbox.CacheDir)
 	}
 	return nil
+}
+
+// isDir tells whether path is a directory, and not a link to one.
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
 }

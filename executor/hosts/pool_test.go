@@ -97,7 +97,9 @@ func packed(t *testing.T, folders map[string]fs.FS) func(context.Context, string
 }
 
 func hello() map[string]fs.FS {
-	return map[string]fs.FS{"d1": fstest.MapFS{"main.txt": {Data: []byte("hello")}, "lib/x.txt": {Data: []byte("x")}}}
+	return map[string]fs.FS{"d1": fstest.MapFS{
+		"main.txt": {Data: []byte("hello")}, "lib/x.txt": {Data: []byte("x")}, "opt/shared.txt": {Data: []byte("layer")},
+	}}
 }
 
 // become makes a host the conformance program's function.
@@ -157,6 +159,9 @@ func TestTakeGivesAProcessThatSeesTheCode(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(root, h.Code, "main.txt"), nil, 0o600); err == nil {
 		t.Error("code can be written to")
+	}
+	if text, err := os.ReadFile(filepath.Join(root, sandbox.OptDir, "shared.txt")); p.cfg.Sandbox.Shows() && (err != nil || string(text) != "layer") {
+		t.Errorf("layer is %q, %v", text, err)
 	}
 }
 
@@ -261,7 +266,7 @@ func TestPrepareLeavesACacheThatInstancesSee(t *testing.T) {
 	}
 	name := filepath.Join(fmt.Sprintf("/proc/%d/root", h.Process.Pid()), h.Cache, "names")
 	text, err := os.ReadFile(name)
-	if err != nil || string(text) != "lib\nmain.txt" {
+	if err != nil || string(text) != "lib\nmain.txt\nopt" {
 		t.Errorf("cache has %q, %v", text, err)
 	}
 	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o444 {
