@@ -90,6 +90,8 @@ const (
 	TokenKind_TOKEN_KIND_API TokenKind = 1
 	// Membership, by a certificate request.
 	TokenKind_TOKEN_KIND_JOIN TokenKind = 2
+	// Requests that are signed with its secret in the way of AWS (SigV4).
+	TokenKind_TOKEN_KIND_ACCESS_KEY TokenKind = 3
 )
 
 // Enum value maps for TokenKind.
@@ -98,11 +100,13 @@ var (
 		0: "TOKEN_KIND_UNSPECIFIED",
 		1: "TOKEN_KIND_API",
 		2: "TOKEN_KIND_JOIN",
+		3: "TOKEN_KIND_ACCESS_KEY",
 	}
 	TokenKind_value = map[string]int32{
 		"TOKEN_KIND_UNSPECIFIED": 0,
 		"TOKEN_KIND_API":         1,
 		"TOKEN_KIND_JOIN":        2,
+		"TOKEN_KIND_ACCESS_KEY":  3,
 	}
 )
 
@@ -133,7 +137,7 @@ func (TokenKind) EnumDescriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{1}
 }
 
-// Scope is what the bearer of an API token may do.
+// Scope is what the bearer of an API token or of an access key may do.
 type Scope int32
 
 const (
@@ -1214,13 +1218,15 @@ func (x *Assignment) GetPlaces() []*Place {
 	return nil
 }
 
-// Token is a credential; only the SHA-256 of its secret is kept.
+// Token is a credential. Of its secret only the SHA-256 is kept, or, for an
+// access key, a form that only voters can open.
 type Token struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Hash   []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
-	Kind   TokenKind              `protobuf:"varint,3,opt,name=kind,proto3,enum=covey.cluster.v1.TokenKind" json:"kind,omitempty"`
-	Scopes []Scope                `protobuf:"varint,4,rep,packed,name=scopes,proto3,enum=covey.cluster.v1.Scope" json:"scopes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Empty for an access key, which is found by its id.
+	Hash   []byte    `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	Kind   TokenKind `protobuf:"varint,3,opt,name=kind,proto3,enum=covey.cluster.v1.TokenKind" json:"kind,omitempty"`
+	Scopes []Scope   `protobuf:"varint,4,rep,packed,name=scopes,proto3,enum=covey.cluster.v1.Scope" json:"scopes,omitempty"`
 	// App that the token is confined to; empty means all.
 	App           string `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
 	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
@@ -1230,7 +1236,10 @@ type Token struct {
 	// Nodes that may join with it; 0 means any number. Join tokens only.
 	Uses uint32 `protobuf:"varint,9,opt,name=uses,proto3" json:"uses,omitempty"`
 	// Nodes that joined with it, if uses is bounded.
-	UsedBy        []string `protobuf:"bytes,10,rep,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
+	UsedBy []string `protobuf:"bytes,10,rep,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
+	// The secret of an access key, encrypted with the key-encryption key; see
+	// cluster/trust. Access keys only.
+	Sealed        []byte `protobuf:"bytes,11,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1340,13 @@ func (x *Token) GetUses() uint32 {
 func (x *Token) GetUsedBy() []string {
 	if x != nil {
 		return x.UsedBy
+	}
+	return nil
+}
+
+func (x *Token) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
 	}
 	return nil
 }
@@ -1569,7 +1585,7 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\n" +
 	"everywhere\x18\x02 \x01(\bR\n" +
 	"everywhere\x12/\n" +
-	"\x06places\x18\x03 \x03(\v2\x17.covey.cluster.v1.PlaceR\x06places\"\xbe\x02\n" +
+	"\x06places\x18\x03 \x03(\v2\x17.covey.cluster.v1.PlaceR\x06places\"\xd6\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12/\n" +
@@ -1581,7 +1597,8 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\x0fexpires_unix_ms\x18\b \x01(\x03R\rexpiresUnixMs\x12\x12\n" +
 	"\x04uses\x18\t \x01(\rR\x04uses\x12\x17\n" +
 	"\aused_by\x18\n" +
-	" \x03(\tR\x06usedBy\"\xb9\x02\n" +
+	" \x03(\tR\x06usedBy\x12\x16\n" +
+	"\x06sealed\x18\v \x01(\fR\x06sealed\"\xb9\x02\n" +
 	"\x05Usage\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12 \n" +
@@ -1601,11 +1618,12 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\rROLE_OBSERVER\x10\x01\x12\x10\n" +
 	"\fROLE_STANDBY\x10\x02\x12\x0e\n" +
 	"\n" +
-	"ROLE_VOTER\x10\x03*P\n" +
+	"ROLE_VOTER\x10\x03*k\n" +
 	"\tTokenKind\x12\x1a\n" +
 	"\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTOKEN_KIND_API\x10\x01\x12\x13\n" +
-	"\x0fTOKEN_KIND_JOIN\x10\x02*c\n" +
+	"\x0fTOKEN_KIND_JOIN\x10\x02\x12\x19\n" +
+	"\x15TOKEN_KIND_ACCESS_KEY\x10\x03*c\n" +
 	"\x05Scope\x12\x15\n" +
 	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

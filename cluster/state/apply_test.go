@@ -340,3 +340,49 @@ func TestTokensAreChecked(t *testing.T) {
 	}
 	l.no(put(&clusterpb.Token{Id: "b", Hash: hash, Kind: api, Scopes: []clusterpb.Scope{1}}), codeExists, "secret")
 }
+
+func TestAccessKeysNeedTheirFeatureLevel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok(member("n1"))
+	l.no(accessKey("k", hour), codeLevel, "feature level 2")
+	l.raise(AccessKeyLevel)
+	l.ok(accessKey("k", hour))
+	l.ok(accessKey("k2", hour))
+	l.no(accessKey("k", hour), codeExists, "exists")
+	k := l.view().Token("k")
+	if k == nil || string(k.Sealed) != "sealed k" || k.Hash != [32]byte{} {
+		t.Fatalf("the key is %+v", k)
+	}
+	if l.view().TokenByHash([32]byte{}) != nil {
+		t.Error("an access key is found by the hash that it does not have")
+	}
+	l.no(useToken("k", "n2"), codeNotFound, "k")
+	// A token of another kind is not in its way, nor found instead of it.
+	l.ok(&clusterpb.Command{Op: &clusterpb.Command_PutToken{PutToken: &clusterpb.PutToken{Token: &clusterpb.Token{
+		Id: "api", Hash: make([]byte, 32), Kind: clusterpb.TokenKind_TOKEN_KIND_API, Scopes: []clusterpb.Scope{1},
+	}}}})
+	l.ok(&clusterpb.Command{Op: &clusterpb.Command_RevokeToken{RevokeToken: &clusterpb.RevokeToken{Id: "k"}}})
+	if l.view().Token("k") != nil || l.view().TokenByHash([32]byte{}) == nil {
+		t.Error("revoking an access key took another token along, or nothing")
+	}
+}
+
+func TestAccessKeysAreChecked(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.raise(AccessKeyLevel)
+	for words, change := range map[string]func(*clusterpb.Token){
+		"needs a scope":     func(k *clusterpb.Token) { k.Scopes = nil },
+		"uses":              func(k *clusterpb.Token) { k.Uses = 1 },
+		"no hash":           func(k *clusterpb.Token) { k.Hash = make([]byte, 32) },
+		"sealed has 0":      func(k *clusterpb.Token) { k.Sealed = nil },
+		"sealed has 513":    func(k *clusterpb.Token) { k.Sealed = make([]byte, 513) },
+		"sealed secret":     func(k *clusterpb.Token) { k.Kind, k.Hash = clusterpb.TokenKind_TOKEN_KIND_API, make([]byte, 32) },
+		"not a kind":        func(k *clusterpb.Token) { k.Kind = 99 },
+		"app":               func(k *clusterpb.Token) { k.App = "Not An App" },
+		"scope 9 is not a ": func(k *clusterpb.Token) { k.Scopes = []clusterpb.Scope{9} },
+	} {
+		l.no(accessKey("k", hour, change), codeInvalid, words)
+	}
+}

@@ -10,6 +10,9 @@ import (
 // why it stopped working.
 const keepExpired = 7 * day
 
+// maxSealed bounds the encrypted secret of an access key, which has 77 bytes today.
+const maxSealed = 512
+
 // noToken is also the answer for a token of the wrong kind: whoever tries API
 // tokens at the join port learns nothing.
 func noToken(id TokenID) *clusterpb.Refusal {
@@ -21,10 +24,14 @@ func (d draft) putToken(p *clusterpb.Token) *clusterpb.Refusal {
 	if err := checkToken(p); err != nil {
 		return invalid("%v", err)
 	}
+	if p.GetKind() == clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY && d.level < AccessKeyLevel {
+		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_LEVEL,
+			"access keys need feature level %d, the cluster is at %d: upgrade its nodes", AccessKeyLevel, d.level)
+	}
 	d.expireTokens()
 	k := tokenFromPB(p)
 	k.Created, k.UsedBy = d.Time(), nil
-	if d.Token(k.ID) != nil || d.TokenByHash(k.Hash) != nil {
+	if d.Token(k.ID) != nil || k.hashed() && d.TokenByHash(k.Hash) != nil {
 		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_EXISTS, "token %q, or one with its secret, exists already", k.ID)
 	}
 	if d.tokens.Len() >= maxTokens {
@@ -87,22 +94,26 @@ func (d draft) expireTokens() {
 // setToken keeps both tables of tokens in step.
 func (d draft) setToken(k *Token) {
 	d.tokens, _, _ = d.tokens.Insert([]byte(k.ID), k)
-	d.tokenHashes, _, _ = d.tokenHashes.Insert(k.Hash[:], k)
+	if k.hashed() {
+		d.tokenHashes, _, _ = d.tokenHashes.Insert(k.Hash[:], k)
+	}
 }
 
 func (d draft) dropToken(k *Token) {
 	d.tokens, _, _ = d.tokens.Delete([]byte(k.ID))
-	d.tokenHashes, _, _ = d.tokenHashes.Delete(k.Hash[:])
+	if k.hashed() {
+		d.tokenHashes, _, _ = d.tokenHashes.Delete(k.Hash[:])
+	}
 }
 
-// checkToken keeps the two kinds apart: what a join token opens is not bounded by
-// scopes, and an API token does not run out.
+// checkToken keeps the kinds apart: what a join token opens is not bounded by
+// scopes, an API token does not run out, and an access key has no hash that it
+// could be found by.
 func checkToken(t *clusterpb.Token) error {
 	p := new(problems)
 	if err := checkID("id", t.GetId()); err != nil {
 		p.found = append(p.found, err)
 	}
-	p.check(len(t.GetHash()) == 32, "hash has %d bytes, want the 32 of a SHA-256", len(t.GetHash()))
 	p.text("description", t.GetDescription())
 	p.check(t.GetExpiresUnixMs() >= 0, "expires_unix_ms is negative")
 	p.check(t.GetUses() <= maxMembers, "uses is %d, at most %d are allowed", t.GetUses(), maxMembers)
@@ -115,12 +126,22 @@ func checkToken(t *clusterpb.Token) error {
 	for _, s := range t.GetScopes() {
 		p.check(s > clusterpb.Scope_SCOPE_UNSPECIFIED && s <= clusterpb.Scope_SCOPE_ADMIN, "scope %d is not a scope", s)
 	}
+	hash, sealed := len(t.GetHash()), len(t.GetSealed())
+	if t.GetKind() != clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY {
+		p.check(hash == 32, "hash has %d bytes, want the 32 of a SHA-256", hash)
+		p.check(sealed == 0, "only access keys have a sealed secret")
+	}
 	switch t.GetKind() {
 	case clusterpb.TokenKind_TOKEN_KIND_API:
 		p.check(len(t.GetScopes()) > 0, "an API token needs a scope")
 		p.check(t.GetUses() == 0, "only join tokens have uses")
 	case clusterpb.TokenKind_TOKEN_KIND_JOIN:
 		p.check(len(t.GetScopes()) == 0 && t.GetApp() == "", "a join token has no scope and no app")
+	case clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY:
+		p.check(len(t.GetScopes()) > 0, "an access key needs a scope")
+		p.check(t.GetUses() == 0, "only join tokens have uses")
+		p.check(hash == 0, "an access key has no hash")
+		p.check(sealed > 0 && sealed <= maxSealed, "sealed has %d bytes, allowed is 1 to %d", sealed, maxSealed)
 	default:
 		p.check(false, "kind %d is not a kind of token", t.GetKind())
 	}

@@ -77,6 +77,17 @@ func (l *lab) no(cmd *clusterpb.Command, code clusterpb.RefusalCode, words strin
 	}
 }
 
+// raise brings every member and the cluster to a feature level.
+func (l *lab) raise(level uint32) {
+	l.t.Helper()
+	for _, m := range l.view().Members() {
+		l.ok(member(string(m.ID), func(p *clusterpb.Member) { p.FeatureLevel = level }))
+	}
+	l.ok(&clusterpb.Command{Op: &clusterpb.Command_RaiseFeatureLevel{
+		RaiseFeatureLevel: &clusterpb.RaiseFeatureLevel{FeatureLevel: level},
+	}})
+}
+
 func (l *lab) view() *View { return l.store.View() }
 
 func deploy(name string, change ...func(*clusterpb.VersionConfig)) *clusterpb.Command {
@@ -142,6 +153,20 @@ func joinToken(id string, uses uint32, ttl time.Duration) *clusterpb.Command {
 		Id: id, Hash: sum[:], Kind: clusterpb.TokenKind_TOKEN_KIND_JOIN, Uses: uses,
 		ExpiresUnixMs: epoch + ttl.Milliseconds(),
 	}}}}
+}
+
+func accessKey(id string, ttl time.Duration, change ...func(*clusterpb.Token)) *clusterpb.Command {
+	k := &clusterpb.Token{
+		Id: id, Kind: clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY, Scopes: []clusterpb.Scope{clusterpb.Scope_SCOPE_INVOKE},
+		Sealed: []byte("sealed " + id),
+	}
+	if ttl != 0 {
+		k.ExpiresUnixMs = epoch + ttl.Milliseconds()
+	}
+	for _, f := range change {
+		f(k)
+	}
+	return &clusterpb.Command{Op: &clusterpb.Command_PutToken{PutToken: &clusterpb.PutToken{Token: k}}}
 }
 
 func useToken(id, node string) *clusterpb.Command {

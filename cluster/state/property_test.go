@@ -19,7 +19,7 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 	number := rapid.Uint64Range(0, 5).Draw(t, "number")
 	small := rapid.Uint32Range(0, 6).Draw(t, "small")
 	var cmd *clusterpb.Command
-	switch rapid.IntRange(0, 15).Draw(t, "op") {
+	switch rapid.IntRange(0, 17).Draw(t, "op") {
 	case 0, 1:
 		cmd = member(node)
 	case 2:
@@ -51,6 +51,10 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 		cmd = &clusterpb.Command{Op: &clusterpb.Command_PutLimits{
 			PutLimits: &clusterpb.PutLimits{App: "shop", Limits: &clusterpb.Limits{Functions: small}},
 		}}
+	case 15:
+		cmd = accessKey("t-"+node, time.Duration(small)*time.Minute)
+	case 16:
+		cmd = &clusterpb.Command{Op: &clusterpb.Command_RevokeToken{RevokeToken: &clusterpb.RevokeToken{Id: "t-" + node}}}
 	default:
 		cmd = &clusterpb.Command{Op: &clusterpb.Command_DeleteVersion{
 			DeleteVersion: &clusterpb.DeleteVersion{Version: key(fn, VersionNumber(number)).Ref()},
@@ -62,10 +66,11 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 	return cmd
 }
 
-// drawLog draws a founded log.
+// drawLog draws a founded log, of any feature level.
 func drawLog(t *rapid.T) []*clusterpb.Command {
+	level := rapid.Uint32Range(1, FeatureLevel).Draw(t, "level")
 	found := &clusterpb.Command{Level: 1, TimeUnixMs: epoch, Op: &clusterpb.Command_FoundCluster{
-		FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: 1},
+		FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: level},
 	}}
 	return append([]*clusterpb.Command{found}, rapid.SliceOfN(rapid.Custom(drawCommand), 1, 40).Draw(t, "log")...)
 }
@@ -174,7 +179,15 @@ func TestInvariantsHoldAfterAnyLog(t *testing.T) {
 				t.Fatalf("%s is a member and removed", m.ID)
 			}
 		}
-		if v.tokens.Len() != v.tokenHashes.Len() || v.outcomes.Len() != v.recent.Len() {
+		hashed := 0
+		for _, k := range v.Tokens() {
+			if k.Kind != clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY {
+				hashed++
+			} else if v.FeatureLevel() < AccessKeyLevel || len(k.Sealed) == 0 {
+				t.Fatalf("access key %+v at level %d", k, v.FeatureLevel())
+			}
+		}
+		if hashed != v.tokenHashes.Len() || v.outcomes.Len() != v.recent.Len() {
 			t.Fatal("two tables of the same rows differ")
 		}
 	})
@@ -193,6 +206,8 @@ func TestRefoundKeepsFunctionsAndDropsNodes(t *testing.T) {
 	l.ok(&clusterpb.Command{Op: &clusterpb.Command_PutToken{PutToken: &clusterpb.PutToken{Token: &clusterpb.Token{
 		Id: "api", Hash: make([]byte, 32), Kind: clusterpb.TokenKind_TOKEN_KIND_API, Scopes: []clusterpb.Scope{1},
 	}}}})
+	l.raise(AccessKeyLevel)
+	l.ok(accessKey("key", 0))
 	old := l.view()
 	v := old.Refound("other")
 	if v.ClusterID() != "other" || v.Index() != 0 || v.MemberCount() != 0 || len(v.Tombstones()) != 0 || len(v.Assignments()) != 0 ||
@@ -207,5 +222,5 @@ func TestRefoundKeepsFunctionsAndDropsNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.store, l.index = s, 0
-	l.ok(member("n9"))
+	l.ok(member("n9", func(m *clusterpb.Member) { m.FeatureLevel = AccessKeyLevel }))
 }

@@ -44,7 +44,8 @@ func ReadSnapshot(r io.Reader) (*View, error) {
 // Refound returns the state of a backup as the beginning of another cluster:
 // with a new id, at index 0 and without everything that belongs to the old
 // nodes (members, tombstones, assignments, join tokens, usage marks, remembered
-// outcomes). Apps, functions, limits, API tokens and usage stay.
+// outcomes). Apps, functions, limits, API tokens and usage stay. Access keys go
+// too: the key that opens their secrets is the old cluster's and in no backup.
 func (v *View) Refound(id ClusterID) *View {
 	next := newView()
 	next.timeMs, next.clusterID, next.level = v.timeMs, id, v.level

@@ -44,12 +44,32 @@ func goldenLab(t testing.TB) *lab {
 	return l
 }
 
-// TestGoldenSnapshotOpens reads a snapshot that the first release wrote. The
-// file is never rewritten for a newer format: that one gets a file of its own.
+// goldenLab2 is the same log and what feature level 2 added.
+func goldenLab2(t testing.TB) *lab {
+	l := goldenLab(t)
+	l.raise(2)
+	l.ok(accessKey("CVKAGOLDEN0000000001", hour, func(k *clusterpb.Token) { k.App, k.Description = "shop", "ci" }))
+	return l
+}
+
+// goldens are the logs that testdata holds, one for each feature level.
+func goldens() map[string]func(testing.TB) *lab {
+	return map[string]func(testing.TB) *lab{"1": goldenLab, "2": goldenLab2}
+}
+
+// TestGoldenSnapshotOpens reads snapshots that earlier releases wrote. A file is
+// never rewritten for a newer format: that one gets a file of its own.
 func TestGoldenSnapshotOpens(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join("testdata", "snapshot-1.bin")
-	want := goldenLab(t).view()
+	for level, golden := range goldens() {
+		t.Run(level, func(t *testing.T) { openGolden(t, level, golden) })
+	}
+}
+
+func openGolden(t *testing.T, level string, golden func(testing.TB) *lab) {
+	t.Parallel()
+	path := filepath.Join("testdata", "snapshot-"+level+".bin")
+	want := golden(t).view()
 	if *update {
 		if err := os.WriteFile(path, snapshot(t, want), 0o644); err != nil {
 			t.Fatal(err)
@@ -74,16 +94,26 @@ func TestGoldenSnapshotOpens(t *testing.T) {
 		got.retired.Len() != 1 || got.App("shop").Limits.GetFunctions() != 9 || len(got.Assignment(key("cart", 1)).Places) != 2 {
 		t.Fatal("the file lost something")
 	}
+	if key := got.Token("CVKAGOLDEN0000000001"); level == "2" && (key == nil || key.App != "shop" || string(key.Sealed) != "sealed CVKAGOLDEN0000000001") {
+		t.Fatalf("the file lost the access key: %+v", key)
+	}
 }
 
-// TestGoldenLogReplays applies log entries that the first release wrote: they
-// must decode for ever, and lead to the state of the golden snapshot.
+// TestGoldenLogReplays applies log entries that earlier releases wrote: they must
+// decode for ever, and lead to the state of the golden snapshot.
 func TestGoldenLogReplays(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join("testdata", "log-1.bin")
+	for level, golden := range goldens() {
+		t.Run(level, func(t *testing.T) { replayGolden(t, level, golden) })
+	}
+}
+
+func replayGolden(t *testing.T, level string, golden func(testing.TB) *lab) {
+	t.Parallel()
+	path := filepath.Join("testdata", "log-"+level+".bin")
 	if *update {
 		var buf bytes.Buffer
-		for _, entry := range goldenLab(t).log {
+		for _, entry := range golden(t).log {
 			buf.Write(protowire.AppendBytes(nil, entry))
 		}
 		if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
@@ -105,7 +135,7 @@ func TestGoldenLogReplays(t *testing.T) {
 		}
 		data = data[n:]
 	}
-	snap, err := os.ReadFile(filepath.Join("testdata", "snapshot-1.bin"))
+	snap, err := os.ReadFile(filepath.Join("testdata", "snapshot-"+level+".bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,10 +230,10 @@ func FuzzRestore(f *testing.F) {
 // FuzzApply: no entry panics (guard would turn it into a halt that is neither
 // undecodable nor too new), and an entry applies alike on two replicas.
 func FuzzApply(f *testing.F) {
-	for _, data := range goldenLab(f).log {
+	for _, data := range goldenLab2(f).log {
 		f.Add(data)
 	}
-	base := snapshot(f, goldenLab(f).view())
+	base := snapshot(f, goldenLab2(f).view())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, b := New(), New()
 		for _, s := range []*Store{a, b} {

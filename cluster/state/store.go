@@ -11,8 +11,15 @@ import (
 	"github.com/covey-dev/covey/cluster/clusterpb"
 )
 
-// FeatureLevel is the highest level of commands that this release understands.
-const FeatureLevel uint32 = 1
+// FeatureLevel is the highest level of commands that this release understands:
+//
+//   - 1: the first release
+//   - 2: access keys
+const FeatureLevel uint32 = 2
+
+// AccessKeyLevel is the feature level that a cluster must have before an access
+// key may be proposed: older nodes do not know what it is.
+const AccessKeyLevel uint32 = 2
 
 // maxCommandBytes bounds one entry; the log is no place for payloads.
 const maxCommandBytes = 4 << 20

@@ -33,8 +33,8 @@ func TestR18UnreadableCommandsHaltTheStore(t *testing.T) {
 	}{
 		{"noise", []byte{0xff, 0x01, 0x02}, ErrUndecodable, "command 3"},
 		{"empty", nil, ErrUndecodable, "no operation"},
-		{"level", encode(t, &clusterpb.Command{Level: 9, Op: deploy("f").Op}), ErrTooNew, "needs feature level 9, this release knows 1: upgrade"},
-		{"raise", encode(t, raise), ErrTooNew, "feature level 2"},
+		{"level", encode(t, &clusterpb.Command{Level: 9, Op: deploy("f").Op}), ErrTooNew, fmt.Sprintf("needs feature level 9, this release knows %d: upgrade", FeatureLevel)},
+		{"raise", encode(t, raise), ErrTooNew, fmt.Sprint("feature level ", FeatureLevel+1)},
 		{"inner field", encode(t, inner), ErrTooNew, "covey.cluster.v1.Artifact"},
 		{"outer field", encode(t, outer), ErrTooNew, "covey.cluster.v1.Command"},
 	}
