@@ -10,5 +10,7 @@
 // not expired.
 //
 // The authority's key and the key-encryption key lie on voters only. This
-// package stores and wipes them; who is a voter is decided elsewhere.
+// package stores and wipes them; who is a voter is decided elsewhere. Seal and
+// Unseal are what the second is for: secrets in the replicated state, which is in
+// every node's log, snapshots and backups.
 package trust

@@ -19,6 +19,15 @@ var (
 	// because it is no voter. Another node must sign.
 	ErrNoAuthority = errors.New("this node does not hold the authority's key")
 
+	// ErrOtherKey means that a secret was sealed with another key-encryption key
+	// than the given one: that of another cluster, or of this one before it was
+	// restored. It cannot be opened here.
+	ErrOtherKey = errors.New("secret is sealed with another key")
+
+	// ErrSealBroken means that a sealed secret was changed, or moved from the name
+	// that it was sealed under.
+	ErrSealBroken = errors.New("sealed secret is damaged")
+
 	// ErrBadRequest means that a signing request is malformed, badly signed, or
 	// asks for something that nodes are not given.
 	ErrBadRequest = errors.New("bad certificate request")
