@@ -48,7 +48,7 @@ const Cluster state.AppName = ""
 
 // Principal is an authenticated caller. The zero value may do nothing.
 type Principal struct {
-	// ID is the public id of the caller's token, for records and logs.
+	// ID is the public id of the caller's token or access key, for records and logs.
 	ID state.TokenID
 	// App confines the caller to one app; empty means all.
 	App state.AppName
@@ -82,7 +82,12 @@ func Authenticate(tokens Tokens, header string, now time.Time) (Principal, error
 	if token.Kind != clusterpb.TokenKind_TOKEN_KIND_API || token.Expired(now) {
 		return Principal{}, ErrBadToken
 	}
-	return Principal{ID: token.ID, App: token.App, allowed: allowed(token.Scopes)}, nil
+	return holder(token), nil
+}
+
+// holder is the caller that a token or an access key speaks for.
+func holder(token *state.Token) Principal {
+	return Principal{ID: token.ID, App: token.App, allowed: allowed(token.Scopes)}
 }
 
 // Allows returns nil if the caller may do the action in the app, or [ErrDenied].
