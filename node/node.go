@@ -22,6 +22,7 @@ import (
 	"github.com/covey-dev/covey/executor/sandbox"
 	"github.com/covey-dev/covey/internal/blob"
 	"github.com/covey-dev/covey/internal/clock"
+	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/api"
 	"github.com/covey-dev/covey/node/invoke"
 	"github.com/covey-dev/covey/node/link"
@@ -58,6 +59,7 @@ type Node struct {
 	link     *link.Link
 	path     *invoke.Path
 	records  *invoke.Records
+	keyring  *access.Keyring
 	meter    *usage.Meter
 	journal  *usage.Journal
 	api      *api.Server
@@ -104,6 +106,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		registry: cfg.Registry, records: invoke.NewRecords(recordsKept), meter: usage.NewMeter(),
 		changed: make(chan struct{}, 1),
 	}
+	n.keyring = access.NewKeyring(accessKeys{n}.source)
 	n.peers.Store(&[]cluster.Peer{})
 	for _, open := range []func(context.Context) error{
 		n.openMetrics, n.openSandbox, n.openRuntimes, n.openListener, n.openCluster, n.openBlobs,
@@ -256,6 +259,7 @@ func (n *Node) openCluster(ctx context.Context) error {
 	}
 	n.cluster.LeaderWork(n.lead)
 	nodepb.RegisterQuestionsServer(n.cluster, &questions{node: n})
+	nodepb.RegisterKeysServer(n.cluster, &keyServer{node: n})
 	n.log = n.log.With().Str("node", string(n.cluster.ID())).Logger()
 	return nil
 }
@@ -339,6 +343,7 @@ func (n *Node) openAPI(context.Context) error {
 	cfg := api.DefaultConfig()
 	cfg.Listener = n.listener
 	cfg.Control, cfg.Code, cfg.Invoker, cfg.Operations = control{n.cluster}, uploads{n.blobs, n.cluster}, n.path, operations{n}
+	cfg.AccessKeys = accessKeys{n}
 	cfg.MaxBody, cfg.DrainTimeout = n.cfg.MaxBody, n.cfg.DrainTimeout
 	cfg.Logger, cfg.Registry, cfg.Clock = n.cfg.Logger, n.registry, n.cfg.Clock
 	if n.cfg.TLSCert != "" {

@@ -68,6 +68,7 @@ func (n *Node) Run(ctx context.Context) error {
 	work.run("usage", n.journal.Run)
 	work.run("fleet", n.keepFleet)
 	work.run("code", n.keepCode)
+	work.run("access keys", n.sweepKeys)
 	front := newLayer(fail)
 	front.run("api", n.serveAPI)
 	n.log.Info().Str("api", n.listener.Addr().String()).Str("sandbox", n.sandbox.Level().String()).Msg("node is up")

@@ -16,6 +16,7 @@ import (
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/internal/clock"
+	"github.com/covey-dev/covey/node/access/sigv4"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
 )
@@ -83,6 +84,16 @@ type Operations interface {
 	Ready(ctx context.Context) []Check
 }
 
+// AccessKeys does what needs the secrets of access keys, which the server itself
+// never sees but at their making.
+type AccessKeys interface {
+	// Seal encrypts a new access key's secret for the state.
+	Seal(ctx context.Context, id state.TokenID, secret string) ([]byte, error)
+	// DayKey returns what signatures of a day (YYYYMMDD) are checked with, or
+	// [access.ErrUnknownKey], [access.ErrLostKey] or [access.ErrNoKeeper].
+	DayKey(ctx context.Context, key *state.Token, day string) (sigv4.Key, error)
+}
+
 // Config wires a [Server]. Start from [DefaultConfig].
 type Config struct {
 	// Listener accepts the connections; required for Run, which closes it.
@@ -91,11 +102,12 @@ type Config struct {
 	// behind a proxy that does TLS.
 	TLS *tls.Config
 
-	// Control, Code, Invoker and Operations do the work. All required.
+	// Control, Code, Invoker, Operations and AccessKeys do the work. All required.
 	Control    Control
 	Code       Code
 	Invoker    Invoker
 	Operations Operations
+	AccessKeys AccessKeys
 
 	// MaxBody is the largest body in bytes of an invocation, both ways when the
 	// answer must be held whole (Lambda's Invoke). Default 6 MiB, which is
@@ -165,6 +177,7 @@ func (c *Config) Validate() error {
 	need("Code", c.Code != nil, "is required")
 	need("Invoker", c.Invoker != nil, "is required")
 	need("Operations", c.Operations != nil, "is required")
+	need("AccessKeys", c.AccessKeys != nil, "is required")
 	need("Registry", c.Registry != nil, "is required")
 	need("Clock", c.Clock != nil, "is required")
 	need("MaxBody", c.MaxBody > 0, "must be positive")

@@ -109,8 +109,12 @@ func tokenOf(t *state.Token) wire.Token {
 		ID: string(t.ID), Kind: wire.KindAPI, Description: t.Description, App: string(t.App),
 		Created: t.Created, Expires: t.Expires, Uses: t.Uses, Used: len(t.UsedBy),
 	}
-	if t.Kind == clusterpb.TokenKind_TOKEN_KIND_JOIN {
+	switch t.Kind {
+	case clusterpb.TokenKind_TOKEN_KIND_JOIN:
 		out.Kind = wire.KindJoin
+	case clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY:
+		out.Kind = wire.KindAWSKey
+	default:
 	}
 	for _, scope := range t.Scopes {
 		out.Scopes = append(out.Scopes, scopeName(scope))

@@ -16,6 +16,7 @@ import (
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/internal/blob"
 	"github.com/covey-dev/covey/node/access"
+	"github.com/covey-dev/covey/node/access/sigv4"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
 	"github.com/covey-dev/covey/plugins"
@@ -81,6 +82,10 @@ func outcomeOf(err error) outcome {
 	}{
 		{access.ErrNoToken, outcome{status: http.StatusUnauthorized, code: wire.CodeUnauthenticated, resend: wire.ResendNo}},
 		{access.ErrBadToken, outcome{status: http.StatusUnauthorized, code: wire.CodeUnauthenticated, resend: wire.ResendNo}},
+		{access.ErrUnknownKey, outcome{status: http.StatusForbidden, code: wire.CodeUnauthenticated, resend: wire.ResendNo}},
+		{access.ErrExpiredKey, outcome{status: http.StatusForbidden, code: wire.CodeUnauthenticated, resend: wire.ResendNo}},
+		{access.ErrLostKey, outcome{status: http.StatusForbidden, code: wire.CodeUnauthenticated, resend: wire.ResendNo}},
+		{access.ErrNoKeeper, outcome{status: http.StatusServiceUnavailable, code: wire.CodeUnavailable, resend: wire.ResendSafe, retryAfter: time.Second}},
 		{access.ErrDenied, outcome{status: http.StatusForbidden, code: wire.CodeDenied, resend: wire.ResendNo}},
 		{invoke.ErrNotFound, outcome{status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo}},
 		{state.ErrNoFunction, outcome{status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo}},
@@ -124,6 +129,9 @@ func outcomeOf(err error) outcome {
 func knownByType(err error) (outcome, bool) {
 	if e, ok := errors.AsType[*requestError](err); ok {
 		return outcome{status: e.status, code: e.code, detail: e.detail, resend: wire.ResendNo}, true
+	}
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		return outcome{status: http.StatusForbidden, code: wire.CodeUnauthenticated, detail: e.Message, resend: wire.ResendNo}, true
 	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return outcome{

@@ -20,6 +20,7 @@ import (
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/access"
+	"github.com/covey-dev/covey/node/access/sigv4"
 	"github.com/covey-dev/covey/node/invoke"
 )
 
@@ -29,8 +30,11 @@ type fakeNode struct {
 	t     testing.TB
 	store *state.Store
 
-	mu    sync.Mutex
-	index state.Index // guarded by mu
+	mu      sync.Mutex
+	index   state.Index              // guarded by mu
+	secrets map[state.TokenID]string // guarded by mu; of access keys
+
+	dayErr error // what DayKey fails with
 
 	propose   error // what Propose fails with
 	invoke    func(ctx context.Context, req *invoke.Request) (*invoke.Response, error)
@@ -106,6 +110,20 @@ func (n *fakeNode) Propose(_ context.Context, cmd *clusterpb.Command) (*clusterp
 	return n.store.Apply(n.index, data)
 }
 
+// Seal and DayKey keep secrets as a voter does, without encrypting them.
+func (n *fakeNode) Seal(_ context.Context, id state.TokenID, secret string) ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.secrets[id] = secret
+	return []byte("sealed"), n.propose
+}
+
+func (n *fakeNode) DayKey(_ context.Context, key *state.Token, day string) (sigv4.Key, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return sigv4.DayKey(n.secrets[key.ID], day), n.dayErr
+}
+
 // must applies a command that the test needs to have held.
 func (n *fakeNode) must(cmd *clusterpb.Command) {
 	n.t.Helper()
@@ -128,6 +146,21 @@ func (n *fakeNode) token(id, app string, scopes ...clusterpb.Scope) string {
 	return secret
 }
 
+// accessKey adds an access key with a secret made of its id.
+func (n *fakeNode) accessKey(id, app string, change func(*clusterpb.Token), scopes ...clusterpb.Scope) (secret string) {
+	secret = "secret of " + id
+	sealed, err := n.Seal(context.Background(), state.TokenID(id), secret)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	token := &clusterpb.Token{Id: id, Sealed: sealed, Kind: clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY, Scopes: scopes, App: app}
+	if change != nil {
+		change(token)
+	}
+	n.must(&clusterpb.Command{Op: &clusterpb.Command_PutToken{PutToken: &clusterpb.PutToken{Token: token}}})
+	return secret
+}
+
 // function deploys a version.
 func (n *fakeNode) function(app, name string, idempotent bool) {
 	n.must(&clusterpb.Command{Op: &clusterpb.Command_Deploy{Deploy: &clusterpb.Deploy{
@@ -146,13 +179,13 @@ const (
 
 func newFakeNode(t testing.TB) *fakeNode {
 	t.Helper()
-	n := &fakeNode{t: t, store: state.New(), drained: map[state.NodeID]bool{}}
+	n := &fakeNode{t: t, store: state.New(), drained: map[state.NodeID]bool{}, secrets: map[state.TokenID]string{}}
 	n.must(&clusterpb.Command{Op: &clusterpb.Command_FoundCluster{FoundCluster: &clusterpb.FoundCluster{
-		ClusterId: "0b1c5a1e-58a0-4a2d-8f0e-1c1f3c1d2e3f", FeatureLevel: 1,
+		ClusterId: "0b1c5a1e-58a0-4a2d-8f0e-1c1f3c1d2e3f", FeatureLevel: state.FeatureLevel,
 	}}})
 	n.must(&clusterpb.Command{Op: &clusterpb.Command_PutMember{PutMember: &clusterpb.PutMember{Member: &clusterpb.Member{
 		Id: testNode, Name: "one", ApiAddress: "127.0.0.1:1", PeerAddress: "127.0.0.1:2", GossipAddress: "127.0.0.1:3",
-		Os: "linux", Arch: "amd64", Cpus: 2, MemoryBytes: 1 << 30, Runtimes: []string{"go"}, FeatureLevel: 1,
+		Os: "linux", Arch: "amd64", Cpus: 2, MemoryBytes: 1 << 30, Runtimes: []string{"go"}, FeatureLevel: state.FeatureLevel,
 	}}}})
 	n.function("default", "echo", false)
 	n.function("default", "idem", true)
@@ -192,6 +225,7 @@ func newServer(t testing.TB, n *fakeNode, change ...func(*Config)) *Server {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Control, cfg.Code, cfg.Invoker, cfg.Operations = n, n, n, n
+	cfg.AccessKeys = n
 	cfg.Registry = prometheus.NewRegistry()
 	if _, bench := t.(*testing.B); !bench {
 		cfg.Logger = zerolog.New(zerolog.NewTestWriter(t))

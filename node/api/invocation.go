@@ -101,17 +101,25 @@ func (in *invocation) admit() (access.Principal, error) {
 	return who, nil
 }
 
-// read takes the body in and prepares the request.
-func (in *invocation) read(who access.Principal) (*attributed, error) {
+// take takes the body in.
+func (in *invocation) take() error {
 	in.sc = in.s.scratch.Get().(*scratch)
 	body, err := in.s.readBody(in.w, in.r, in.sc)
-	if err != nil {
-		return nil, err
-	}
 	in.body = body
+	return err
+}
+
+// read prepares the request, with the body, which a signature may have needed
+// before.
+func (in *invocation) read(who access.Principal) (*attributed, error) {
+	if in.sc == nil {
+		if err := in.take(); err != nil {
+			return nil, err
+		}
+	}
 	req := &in.sc.req
 	req.Request = invoke.Request{
-		ID: in.id, App: string(in.app), Function: string(in.name), Body: body,
+		ID: in.id, App: string(in.app), Function: string(in.name), Body: in.body,
 		ContentType: header(in.r, "Content-Type"), Trace: traceparent(in.r), Caller: string(who.ID),
 	}
 	return req, nil

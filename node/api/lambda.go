@@ -50,7 +50,7 @@ func (in *invocation) callLambda() (*invoke.Response, error) {
 		return nil, err
 	}
 	in.app, in.name = app, name
-	who, err := in.admit()
+	who, err := in.admitLambda()
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +147,21 @@ func (in *invocation) failLambda(err error) {
 		in.s.log.Error().Err(err).Str("invocation", in.id).Msg("invocation failed inside")
 	}
 	kind, reason := lambdaError(o)
+	if o.code == wire.CodeUnauthenticated {
+		o, kind = lambdaStranger(err, o)
+	}
+	if o.code == wire.CodeDenied {
+		o.detail = "not authorized to perform: lambda:InvokeFunction on resource: " + string(in.app) + "/" + string(in.name)
+	}
+	if in.s.draining.Load() {
+		in.w.Header().Set("Connection", "close")
+	}
+	o.writeLambda(in.w, in.id, kind, reason)
+	in.countFailure(o.status)
+}
+
+// writeLambda answers with the outcome in Lambda's form.
+func (o outcome) writeLambda(w http.ResponseWriter, id, kind, reason string) {
 	document := map[string]string{"Type": "User", "Message": o.detail, "message": o.detail}
 	if o.status >= http.StatusInternalServerError {
 		document["Type"] = "Service"
@@ -158,18 +173,14 @@ func (in *invocation) failLambda(err error) {
 	if err != nil {
 		body = []byte(`{}`)
 	}
-	h := in.w.Header()
-	o.writeHeaders(h, in.id)
+	h := w.Header()
+	o.writeHeaders(h, id)
 	h.Set("X-Amzn-Errortype", kind)
-	h.Set("X-Amzn-Requestid", in.id)
+	h.Set("X-Amzn-Requestid", id)
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if in.s.draining.Load() {
-		h.Set("Connection", "close")
-	}
-	in.w.WriteHeader(o.status)
-	_, _ = in.w.Write(body) // a client that left shows in the context
-	in.countFailure(o.status)
+	w.WriteHeader(o.status)
+	_, _ = w.Write(body) // a client that left shows in the context
 }
 
 // lambdaError names an outcome as Lambda does, with the reason of a refusal.
@@ -177,8 +188,6 @@ func lambdaError(o outcome) (kind, reason string) {
 	switch o.code {
 	case wire.CodeNotFound:
 		return "ResourceNotFoundException", ""
-	case wire.CodeUnauthenticated:
-		return "MissingAuthenticationTokenException", ""
 	case wire.CodeDenied:
 		return "AccessDeniedException", ""
 	case wire.CodeTooLarge:

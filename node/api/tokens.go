@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
+	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/client/wire"
 )
@@ -39,14 +40,11 @@ func (s *Server) createToken(c *call) error {
 	if err := c.decode(&in); err != nil {
 		return err
 	}
-	if len(in.Scopes) == 0 {
-		return badRequest("scopes: at least one of read, invoke, deploy, admin is needed")
-	}
-	secret := access.NewSecret()
-	hash := access.HashOf(secret)
 	now := s.cfg.Clock.Now().UTC().Truncate(time.Millisecond)
-	token := &clusterpb.Token{
-		Id: newID(), Hash: hash[:], Kind: clusterpb.TokenKind_TOKEN_KIND_API, App: in.App, Description: in.Description,
+	token := &clusterpb.Token{App: in.App, Description: in.Description}
+	secret, err := s.newSecret(c, &in, token)
+	if err != nil {
+		return err
 	}
 	for _, name := range in.Scopes {
 		scope, ok := scopeOf(name)
@@ -56,7 +54,7 @@ func (s *Server) createToken(c *call) error {
 		token.Scopes = append(token.Scopes, scope)
 	}
 	out := wire.NewToken{Secret: secret, Token: wire.Token{
-		ID: token.GetId(), Kind: wire.KindAPI, Description: in.Description, Scopes: in.Scopes, App: in.App, Created: now,
+		ID: token.GetId(), Kind: in.Kind, Description: in.Description, Scopes: in.Scopes, App: in.App, Created: now,
 	}}
 	if in.TTLSeconds >= 0 {
 		ttl := time.Duration(in.TTLSeconds) * time.Second
@@ -69,8 +67,42 @@ func (s *Server) createToken(c *call) error {
 	if _, err := s.propose(c, &clusterpb.Command{Op: &clusterpb.Command_PutToken{PutToken: &clusterpb.PutToken{Token: token}}}); err != nil {
 		return err
 	}
-	s.log.Info().Str("token", token.GetId()).Str("by", string(c.who.ID)).Strs("scopes", in.Scopes).Str("app", in.App).Msg("token created")
+	s.log.Info().Str("token", token.GetId()).Str("kind", in.Kind).Str("by", string(c.who.ID)).Strs("scopes", in.Scopes).Str("app", in.App).
+		Msg("token created")
 	return c.reply(http.StatusCreated, out)
+}
+
+// newSecret makes the secret of a token of either kind, fills in the defaults of
+// the request, and into the token its id and what is kept of the secret.
+func (s *Server) newSecret(c *call, in *wire.TokenRequest, token *clusterpb.Token) (string, error) {
+	switch in.Kind {
+	case "", wire.KindAPI:
+		if len(in.Scopes) == 0 {
+			return "", badRequest("scopes: at least one of read, invoke, deploy, admin is needed")
+		}
+		secret := access.NewSecret()
+		hash := access.HashOf(secret)
+		in.Kind = wire.KindAPI
+		token.Id, token.Hash, token.Kind = newID(), hash[:], clusterpb.TokenKind_TOKEN_KIND_API
+		return secret, nil
+	case wire.KindAWSKey:
+		if level := s.cfg.Control.View().FeatureLevel(); level < state.AccessKeyLevel {
+			return "", refusal(http.StatusServiceUnavailable, wire.CodeUnavailable,
+				"access keys need every node to run a release that knows them: see the feature level in the status")
+		}
+		if len(in.Scopes) == 0 {
+			in.Scopes = []string{wire.ScopeInvoke}
+		}
+		id, secret := access.NewAccessKey()
+		sealed, err := s.cfg.AccessKeys.Seal(c.r.Context(), id, secret)
+		if err != nil {
+			return "", err
+		}
+		token.Id, token.Sealed, token.Kind = string(id), sealed, clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY
+		return secret, nil
+	default:
+		return "", badRequest("kind: " + in.Kind + " is neither api nor aws-key")
+	}
 }
 
 // revokeToken serves DELETE /v1/tokens/{token}.

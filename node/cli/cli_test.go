@@ -111,7 +111,18 @@ func fakeCluster() http.Handler {
 	reply("DELETE /v1/apps/default/functions/hello", 204, nil)
 	reply("POST /v1/apps/default/functions/hello/rollback", 200, wire.Alias{Name: "live", Version: 1, Revision: 4, Updated: when})
 	reply("GET /v1/tokens", 200, wire.List[wire.Token]{Items: []wire.Token{{ID: "t1", Kind: "api", Scopes: []string{"admin"}, Description: "first"}}})
-	reply("POST /v1/tokens", 201, wire.NewToken{Token: wire.Token{ID: "t2"}, Secret: "covey_new"})
+	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, r *http.Request) {
+		var in wire.TokenRequest
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		made := wire.NewToken{Token: wire.Token{ID: "t2"}, Secret: "covey_new"}
+		if in.Kind == wire.KindAWSKey {
+			made = wire.NewToken{Token: wire.Token{ID: "CVKA2", Kind: in.Kind, App: in.App}, Secret: "a+b/c"}
+		}
+		writeJSON(w, 201, made)
+	})
 	reply("POST /v1/join-tokens", 201, wire.JoinToken{Token: "K10join"})
 	reply("DELETE /v1/tokens/t1", 204, nil)
 	reply("POST /v1/nodes/rack-1/drain", 204, nil)

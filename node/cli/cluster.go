@@ -204,7 +204,7 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 	in := &tokenRequest{}
 	cmd := &cobra.Command{
 		Use:   "create",
-		Short: "Create a token and print it, alone",
+		Short: "Create a token or an access key and print it, alone",
 		Long: `Create prints the new token alone on standard output. It cannot be shown again.
 
 An API token (--kind api) opens the HTTP API within its scopes:
@@ -212,26 +212,29 @@ An API token (--kind api) opens the HTTP API within its scopes:
   invoke  call functions
   deploy  change functions, and read and call them
   admin   everything
-A join token (--kind join) lets machines become nodes.`,
+A join token (--kind join) lets machines become nodes. An access key (--kind aws-key)
+is what AWS's clients sign requests to Lambda's API with; it is printed as two lines
+for a shell. Without --scope it may invoke.`,
 		Example: `  covey token create --kind join
-  covey token create --scope invoke --confine shop --ttl 720h`,
+  covey token create --scope invoke --confine shop --ttl 720h
+  eval "$(covey token create --kind aws-key)"`,
 		Args: none,
 		RunE: a.with(func(cmd *cobra.Command, c *client.Client, _ []string) error { return a.createToken(cmd, c, in) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&in.kind, "kind", wire.KindAPI, "api or join")
-	f.StringSliceVar(&in.scopes, "scope", nil, "scopes of an API token: read, invoke, deploy, admin")
-	f.StringVar(&in.confine, "confine", "", "app that an API token is confined to (default none)")
+	f.StringVar(&in.kind, "kind", wire.KindAPI, "api, join or aws-key")
+	f.StringSliceVar(&in.scopes, "scope", nil, "scopes of an API token or access key: read, invoke, deploy, admin")
+	f.StringVar(&in.confine, "confine", "", "app that an API token or access key is confined to (default none)")
 	f.DurationVar(&in.ttl, "ttl", 0, "lifetime (default 90 days, of a join token 1 hour)")
-	f.BoolVar(&in.forever, "forever", false, "an API token that does not expire")
+	f.BoolVar(&in.forever, "forever", false, "an API token or access key that does not expire")
 	f.IntVar(&in.uses, "uses", 0, "how many nodes may join with a join token, 0 for any number")
 	f.StringVar(&in.description, "description", "", "what the token is for")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{wire.KindAPI, wire.KindJoin}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{wire.KindAPI, wire.KindJoin, wire.KindAWSKey}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"read", "invoke", "deploy", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// createToken makes a token of either kind and prints it alone.
+// createToken makes a token of any kind and prints it alone.
 func (a *app) createToken(cmd *cobra.Command, c *client.Client, in *tokenRequest) error {
 	if in.ttl < 0 || in.uses < 0 {
 		return usagef("--ttl and --uses must not be negative")
@@ -242,33 +245,48 @@ func (a *app) createToken(cmd *cobra.Command, c *client.Client, in *tokenRequest
 	switch in.kind {
 	case wire.KindJoin:
 		if len(in.scopes) > 0 || in.confine != "" || in.forever {
-			return usagef("--scope, --confine and --forever are for API tokens")
+			return usagef("--scope, --confine and --forever are for API tokens and access keys")
 		}
 		token, err := c.CreateJoinToken(cmd.Context(), wire.JoinTokenRequest{TTLSeconds: seconds, Uses: in.uses})
 		if err != nil {
 			return fmt.Errorf("create join token: %w", err)
 		}
 		secret, answer = token.Token, token
-	case wire.KindAPI:
-		if len(in.scopes) == 0 {
+	case wire.KindAPI, wire.KindAWSKey:
+		if len(in.scopes) == 0 && in.kind == wire.KindAPI {
 			return usagef("--scope is needed: read, invoke, deploy or admin")
+		}
+		if in.uses != 0 {
+			return usagef("--uses is for join tokens")
 		}
 		if in.forever {
 			seconds = -1
 		}
 		token, err := c.CreateToken(cmd.Context(), wire.TokenRequest{
-			Description: in.description, Scopes: in.scopes, App: in.confine, TTLSeconds: seconds,
+			Kind: kindOnWire(in.kind), Description: in.description, Scopes: in.scopes, App: in.confine, TTLSeconds: seconds,
 		})
 		if err != nil {
 			return fmt.Errorf("create token: %w", err)
 		}
 		secret, answer = token.Secret, token
+		if in.kind == wire.KindAWSKey {
+			secret = "export AWS_ACCESS_KEY_ID=" + token.ID + "\nexport AWS_SECRET_ACCESS_KEY=" + token.Secret
+		}
 	default:
-		return usagef("--kind %q is neither api nor join", in.kind)
+		return usagef("--kind %q is none of api, join, aws-key", in.kind)
 	}
 	if a.json() {
 		return a.printJSON(answer)
 	}
 	_, err := fmt.Fprintln(a.env.Stdout, secret)
 	return err
+}
+
+// kindOnWire leaves the default out, which a node of the release before does not
+// know by name.
+func kindOnWire(kind string) string {
+	if kind == wire.KindAPI {
+		return ""
+	}
+	return kind
 }

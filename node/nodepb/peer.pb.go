@@ -25,6 +25,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DayOutcome says whether there is a key.
+type DayOutcome int32
+
+const (
+	DayOutcome_DAY_OUTCOME_UNSPECIFIED DayOutcome = 0
+	DayOutcome_DAY_OUTCOME_KEY         DayOutcome = 1
+	// The answering node knows no such access key: revoked, expired, or so new that
+	// only others know it yet.
+	DayOutcome_DAY_OUTCOME_UNKNOWN DayOutcome = 2
+	// The secret was sealed with a key that the voters no longer have.
+	DayOutcome_DAY_OUTCOME_LOST DayOutcome = 3
+)
+
+// Enum value maps for DayOutcome.
+var (
+	DayOutcome_name = map[int32]string{
+		0: "DAY_OUTCOME_UNSPECIFIED",
+		1: "DAY_OUTCOME_KEY",
+		2: "DAY_OUTCOME_UNKNOWN",
+		3: "DAY_OUTCOME_LOST",
+	}
+	DayOutcome_value = map[string]int32{
+		"DAY_OUTCOME_UNSPECIFIED": 0,
+		"DAY_OUTCOME_KEY":         1,
+		"DAY_OUTCOME_UNKNOWN":     2,
+		"DAY_OUTCOME_LOST":        3,
+	}
+)
+
+func (x DayOutcome) Enum() *DayOutcome {
+	p := new(DayOutcome)
+	*p = x
+	return p
+}
+
+func (x DayOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DayOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_node_nodepb_peer_proto_enumTypes[0].Descriptor()
+}
+
+func (DayOutcome) Type() protoreflect.EnumType {
+	return &file_node_nodepb_peer_proto_enumTypes[0]
+}
+
+func (x DayOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DayOutcome.Descriptor instead.
+func (DayOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{0}
+}
+
 type LogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
@@ -1166,6 +1222,208 @@ func (x *BlobHasReply) GetHas() []bool {
 	return nil
 }
 
+type SealRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The access key's id, which the secret is bound to.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealRequest) Reset() {
+	*x = SealRequest{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealRequest) ProtoMessage() {}
+
+func (x *SealRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
+func (*SealRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SealRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SealRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type SealReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealReply) Reset() {
+	*x = SealReply{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealReply) ProtoMessage() {}
+
+func (x *SealReply) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealReply.ProtoReflect.Descriptor instead.
+func (*SealReply) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SealReply) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+type DayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// YYYYMMDD in UTC; days on which no signature can be valid now are refused.
+	Day           string `protobuf:"bytes,2,opt,name=day,proto3" json:"day,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DayRequest) Reset() {
+	*x = DayRequest{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DayRequest) ProtoMessage() {}
+
+func (x *DayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DayRequest.ProtoReflect.Descriptor instead.
+func (*DayRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DayRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DayRequest) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+type DayReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       DayOutcome             `protobuf:"varint,1,opt,name=outcome,proto3,enum=covey.node.v1.DayOutcome" json:"outcome,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DayReply) Reset() {
+	*x = DayReply{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DayReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DayReply) ProtoMessage() {}
+
+func (x *DayReply) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DayReply.ProtoReflect.Descriptor instead.
+func (*DayReply) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DayReply) GetOutcome() DayOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return DayOutcome_DAY_OUTCOME_UNSPECIFIED
+}
+
+func (x *DayReply) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 var File_node_nodepb_peer_proto protoreflect.FileDescriptor
 
 const file_node_nodepb_peer_proto_rawDesc = "" +
@@ -1256,7 +1514,25 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\x0eBlobHasRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\fR\adigests\" \n" +
 	"\fBlobHasReply\x12\x10\n" +
-	"\x03has\x18\x01 \x03(\bR\x03has2\xd3\x02\n" +
+	"\x03has\x18\x01 \x03(\bR\x03has\"5\n" +
+	"\vSealRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"#\n" +
+	"\tSealReply\x12\x16\n" +
+	"\x06sealed\x18\x01 \x01(\fR\x06sealed\".\n" +
+	"\n" +
+	"DayRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03day\x18\x02 \x01(\tR\x03day\"Q\n" +
+	"\bDayReply\x123\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x19.covey.node.v1.DayOutcomeR\aoutcome\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key*m\n" +
+	"\n" +
+	"DayOutcome\x12\x1b\n" +
+	"\x17DAY_OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fDAY_OUTCOME_KEY\x10\x01\x12\x17\n" +
+	"\x13DAY_OUTCOME_UNKNOWN\x10\x02\x12\x14\n" +
+	"\x10DAY_OUTCOME_LOST\x10\x032\xd3\x02\n" +
 	"\tQuestions\x12<\n" +
 	"\x04Logs\x12\x1a.covey.node.v1.LogsRequest\x1a\x16.covey.node.v1.LogLine0\x01\x12?\n" +
 	"\x05Usage\x12\x1b.covey.node.v1.UsageRequest\x1a\x19.covey.node.v1.UsageReply\x12E\n" +
@@ -1266,7 +1542,10 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\x05Blobs\x12A\n" +
 	"\x03Put\x12\x1d.covey.node.v1.BlobPutRequest\x1a\x1b.covey.node.v1.BlobPutReply\x12A\n" +
 	"\x03Get\x12\x1d.covey.node.v1.BlobGetRequest\x1a\x1b.covey.node.v1.BlobGetReply\x12A\n" +
-	"\x03Has\x12\x1d.covey.node.v1.BlobHasRequest\x1a\x1b.covey.node.v1.BlobHasReplyB(Z&github.com/covey-dev/covey/node/nodepbb\x06proto3"
+	"\x03Has\x12\x1d.covey.node.v1.BlobHasRequest\x1a\x1b.covey.node.v1.BlobHasReply2\x7f\n" +
+	"\x04Keys\x12<\n" +
+	"\x04Seal\x12\x1a.covey.node.v1.SealRequest\x1a\x18.covey.node.v1.SealReply\x129\n" +
+	"\x03Day\x12\x19.covey.node.v1.DayRequest\x1a\x17.covey.node.v1.DayReplyB(Z&github.com/covey-dev/covey/node/nodepbb\x06proto3"
 
 var (
 	file_node_nodepb_peer_proto_rawDescOnce sync.Once
@@ -1280,51 +1559,62 @@ func file_node_nodepb_peer_proto_rawDescGZIP() []byte {
 	return file_node_nodepb_peer_proto_rawDescData
 }
 
-var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_node_nodepb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_node_nodepb_peer_proto_goTypes = []any{
-	(*LogsRequest)(nil),    // 0: covey.node.v1.LogsRequest
-	(*LogLine)(nil),        // 1: covey.node.v1.LogLine
-	(*UsageRequest)(nil),   // 2: covey.node.v1.UsageRequest
-	(*UsageReply)(nil),     // 3: covey.node.v1.UsageReply
-	(*UsageRow)(nil),       // 4: covey.node.v1.UsageRow
-	(*ExplainRequest)(nil), // 5: covey.node.v1.ExplainRequest
-	(*ExplainReply)(nil),   // 6: covey.node.v1.ExplainReply
-	(*StatusRequest)(nil),  // 7: covey.node.v1.StatusRequest
-	(*PingRequest)(nil),    // 8: covey.node.v1.PingRequest
-	(*PingReply)(nil),      // 9: covey.node.v1.PingReply
-	(*StatusReply)(nil),    // 10: covey.node.v1.StatusReply
-	(*InstanceStatus)(nil), // 11: covey.node.v1.InstanceStatus
-	(*BlobPutRequest)(nil), // 12: covey.node.v1.BlobPutRequest
-	(*BlobPutReply)(nil),   // 13: covey.node.v1.BlobPutReply
-	(*BlobGetRequest)(nil), // 14: covey.node.v1.BlobGetRequest
-	(*BlobGetReply)(nil),   // 15: covey.node.v1.BlobGetReply
-	(*BlobHasRequest)(nil), // 16: covey.node.v1.BlobHasRequest
-	(*BlobHasReply)(nil),   // 17: covey.node.v1.BlobHasReply
+	(DayOutcome)(0),        // 0: covey.node.v1.DayOutcome
+	(*LogsRequest)(nil),    // 1: covey.node.v1.LogsRequest
+	(*LogLine)(nil),        // 2: covey.node.v1.LogLine
+	(*UsageRequest)(nil),   // 3: covey.node.v1.UsageRequest
+	(*UsageReply)(nil),     // 4: covey.node.v1.UsageReply
+	(*UsageRow)(nil),       // 5: covey.node.v1.UsageRow
+	(*ExplainRequest)(nil), // 6: covey.node.v1.ExplainRequest
+	(*ExplainReply)(nil),   // 7: covey.node.v1.ExplainReply
+	(*StatusRequest)(nil),  // 8: covey.node.v1.StatusRequest
+	(*PingRequest)(nil),    // 9: covey.node.v1.PingRequest
+	(*PingReply)(nil),      // 10: covey.node.v1.PingReply
+	(*StatusReply)(nil),    // 11: covey.node.v1.StatusReply
+	(*InstanceStatus)(nil), // 12: covey.node.v1.InstanceStatus
+	(*BlobPutRequest)(nil), // 13: covey.node.v1.BlobPutRequest
+	(*BlobPutReply)(nil),   // 14: covey.node.v1.BlobPutReply
+	(*BlobGetRequest)(nil), // 15: covey.node.v1.BlobGetRequest
+	(*BlobGetReply)(nil),   // 16: covey.node.v1.BlobGetReply
+	(*BlobHasRequest)(nil), // 17: covey.node.v1.BlobHasRequest
+	(*BlobHasReply)(nil),   // 18: covey.node.v1.BlobHasReply
+	(*SealRequest)(nil),    // 19: covey.node.v1.SealRequest
+	(*SealReply)(nil),      // 20: covey.node.v1.SealReply
+	(*DayRequest)(nil),     // 21: covey.node.v1.DayRequest
+	(*DayReply)(nil),       // 22: covey.node.v1.DayReply
 }
 var file_node_nodepb_peer_proto_depIdxs = []int32{
-	4,  // 0: covey.node.v1.UsageReply.rows:type_name -> covey.node.v1.UsageRow
-	11, // 1: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
-	0,  // 2: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
-	2,  // 3: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
-	5,  // 4: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
-	7,  // 5: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
-	8,  // 6: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
-	12, // 7: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
-	14, // 8: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
-	16, // 9: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
-	1,  // 10: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
-	3,  // 11: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
-	6,  // 12: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
-	10, // 13: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
-	9,  // 14: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
-	13, // 15: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
-	15, // 16: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
-	17, // 17: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
-	10, // [10:18] is the sub-list for method output_type
-	2,  // [2:10] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	5,  // 0: covey.node.v1.UsageReply.rows:type_name -> covey.node.v1.UsageRow
+	12, // 1: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
+	0,  // 2: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
+	1,  // 3: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
+	3,  // 4: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
+	6,  // 5: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
+	8,  // 6: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
+	9,  // 7: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
+	13, // 8: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
+	15, // 9: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
+	17, // 10: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
+	19, // 11: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
+	21, // 12: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
+	2,  // 13: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
+	4,  // 14: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
+	7,  // 15: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
+	11, // 16: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
+	10, // 17: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
+	14, // 18: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
+	16, // 19: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
+	18, // 20: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
+	20, // 21: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
+	22, // 22: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
+	13, // [13:23] is the sub-list for method output_type
+	3,  // [3:13] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_node_nodepb_peer_proto_init() }
@@ -1337,13 +1627,14 @@ func file_node_nodepb_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_peer_proto_rawDesc), len(file_node_nodepb_peer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   18,
+			NumEnums:      1,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_node_nodepb_peer_proto_goTypes,
 		DependencyIndexes: file_node_nodepb_peer_proto_depIdxs,
+		EnumInfos:         file_node_nodepb_peer_proto_enumTypes,
 		MessageInfos:      file_node_nodepb_peer_proto_msgTypes,
 	}.Build()
 	File_node_nodepb_peer_proto = out.File

@@ -101,13 +101,19 @@ const (
 	KindAPI = "api"
 	// KindJoin lets a machine become a node.
 	KindJoin = "join"
+	// KindAWSKey is an access key: an id and a secret that AWS's clients sign
+	// requests with (SigV4).
+	KindAWSKey = "aws-key"
 )
 
-// TokenRequest asks for a new API token.
+// TokenRequest asks for a new API token or access key.
 type TokenRequest struct {
+	// Kind is KindAPI, which is the default, or KindAWSKey.
+	Kind string `json:"kind,omitempty"`
 	// Description says what it is for, in lists.
-	Description string   `json:"description,omitempty"`
-	Scopes      []string `json:"scopes"`
+	Description string `json:"description,omitempty"`
+	// Scopes are needed for an API token; an access key without gets ScopeInvoke.
+	Scopes []string `json:"scopes,omitempty"`
 	// App confines the token to one app; empty means all.
 	App string `json:"app,omitempty"`
 	// TTLSeconds is its lifetime; 0 means 90 days, a negative one for ever.
@@ -129,7 +135,8 @@ type Token struct {
 	Used int `json:"used,omitempty"`
 }
 
-// NewToken is the answer to [TokenRequest], and the only time Secret is shown.
+// NewToken is the answer to [TokenRequest], and the only time Secret is shown. The
+// ID of an access key is what AWS calls the access key id.
 type NewToken struct {
 	Token
 	Secret string `json:"secret"`
