@@ -32,6 +32,7 @@ func (c *Cluster) Backup(ctx context.Context, w io.Writer) (*state.View, error) 
 // Restore makes the data directory of a new cluster that begins with the apps,
 // functions, limits, API tokens and usage of a backup. Cluster, node and keys are
 // new: the nodes of the old cluster, should any still live, are strangers to it.
+// Access keys are left out and named in the result.
 // The reader must hold what Backup wrote and nothing else.
 func Restore(_ context.Context, cfg Config, r io.Reader) (*InitResult, error) {
 	view, err := state.ReadSnapshot(r)

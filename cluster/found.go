@@ -39,6 +39,9 @@ type InitResult struct {
 	// JoinToken lets machines join for an hour. Empty if the peer port is not known
 	// yet; see Cluster.CreateJoinToken.
 	JoinToken string
+	// LostKeys are the access keys of a backup that were left out, because the key
+	// that opens their secrets is in no backup. Their holders need new ones.
+	LostKeys []*state.Token
 }
 
 // Init makes the data directory of a new cluster's first node: ids, certificate
@@ -78,6 +81,11 @@ func found(cfg Config, view *state.View) (*InitResult, error) {
 		return nil, err
 	}
 	if view != nil {
+		for _, k := range view.Tokens() {
+			if k.Kind == clusterpb.TokenKind_TOKEN_KIND_ACCESS_KEY {
+				result.LostKeys = append(result.LostKeys, k)
+			}
+		}
 		var b bytes.Buffer
 		if err := view.Refound(id.Cluster).Snapshot(&b); err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster"
+	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/internal/blob"
 )
 
@@ -79,46 +80,55 @@ func addFile(out *tar.Writer, name string, f *os.File) error {
 	return nil
 }
 
+// Restored tells what came of a backup.
+type Restored struct {
+	// AdminToken is that of the new cluster.
+	AdminToken string
+	// LostKeys are the access keys that were left out: what opens their secrets is
+	// in no backup. Their holders need new ones.
+	LostKeys []*state.Token
+}
+
 // Restore makes cfg.DataDir the first node of a new cluster that begins with a
-// backup's functions, tokens and usage. Node and cluster get new ids. It returns
-// the admin token of the new cluster. An error leaves a folder that must be
-// deleted before the next attempt.
-func Restore(ctx context.Context, cfg Config, r io.Reader) (adminToken string, err error) {
+// backup's functions, tokens and usage. Node and cluster get new ids. An error
+// leaves a folder that must be deleted before the next attempt.
+func Restore(ctx context.Context, cfg Config, r io.Reader) (*Restored, error) {
 	ccfg := cluster.DefaultConfig()
 	ccfg.DataDir, ccfg.Name, ccfg.Logger = cfg.DataDir, cfg.Name, cfg.Logger
 	ccfg.Peer = cluster.Endpoint{Bind: cfg.Peer, Advertise: cfg.Advertise}
 	ccfg.Gossip = cluster.Endpoint{Bind: cfg.Gossip, Advertise: cfg.Advertise}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return "", fmt.Errorf("restore: %w", err)
+		return nil, fmt.Errorf("restore: %w", err)
 	}
 	in := tar.NewReader(r)
 	head, err := in.Next()
 	if err != nil || head.Name != backupState {
-		return "", fmt.Errorf("restore: this is not a backup: %w", errors.Join(ErrIncompleteBackup, err))
+		return nil, fmt.Errorf("restore: this is not a backup: %w", errors.Join(ErrIncompleteBackup, err))
 	}
 	// The code is stored before the state that names it: an interrupted restore
 	// leaves no cluster behind.
 	scratch, err := os.CreateTemp(cfg.DataDir, "restore-*")
 	if err != nil {
-		return "", fmt.Errorf("restore: %w", err)
+		return nil, fmt.Errorf("restore: %w", err)
 	}
 	defer func() { _ = errors.Join(scratch.Close(), os.Remove(scratch.Name())) }()
 	if _, err := io.Copy(scratch, in); err != nil {
-		return "", fmt.Errorf("restore state: %w", err)
+		return nil, fmt.Errorf("restore state: %w", err)
 	}
 	if err := restoreBlobs(ctx, cfg, in); err != nil {
-		return "", err
+		return nil, err
 	}
 	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
-		return "", fmt.Errorf("restore state: %w", err)
+		return nil, fmt.Errorf("restore state: %w", err)
 	}
 	if ccfg.AdminToken, err = adminTokenFor(cfg.DataDir); err != nil {
-		return "", err
+		return nil, err
 	}
-	if _, err := cluster.Restore(ctx, ccfg, scratch); err != nil {
-		return "", err
+	result, err := cluster.Restore(ctx, ccfg, scratch)
+	if err != nil {
+		return nil, err
 	}
-	return ccfg.AdminToken, nil
+	return &Restored{AdminToken: ccfg.AdminToken, LostKeys: result.LostKeys}, nil
 }
 
 // restoreBlobs stores every blob of a backup and wants its last entry.

@@ -3,9 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,69 +15,20 @@ import (
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/node/access"
+	"github.com/covey-dev/covey/node/access/sigv4/sigv4test"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
 )
 
 const lambda = "/2015-03-31/functions/echo/invocations"
 
-// signature is how a test signs a request; the zero value signs nothing.
-type signature struct {
-	id, secret string
-	at         time.Time
-	// hash is sent as the body's hash, if set; "body" stands for the right one.
-	hash string
-}
-
-// sign signs a request as AWS's clients do: the host and every X-Amz header.
-func (s signature) sign(r *http.Request, body string) {
-	stamp := s.at.UTC().Format("20060102T150405Z")
-	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
-	mac := func(key []byte, text string) []byte {
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte(text))
-		return h.Sum(nil)
-	}
-	r.Header.Set("X-Amz-Date", stamp)
-	payload := sum(body)
-	if s.hash != "" && s.hash != "body" {
-		payload = s.hash
-	}
-	if s.hash != "" {
-		r.Header.Set("X-Amz-Content-Sha256", payload)
-	}
-	names := []string{"host"}
-	for name := range r.Header {
-		if strings.HasPrefix(name, "X-Amz-") {
-			names = append(names, strings.ToLower(name))
-		}
-	}
-	slices.Sort(names)
-	request := r.Method + "\n" + strings.ReplaceAll(strings.ReplaceAll(r.URL.EscapedPath(), "%", "%25"), ":", "%3A") + "\n" + r.URL.RawQuery + "\n"
-	for _, name := range names {
-		value := r.Header.Get(name)
-		if name == "host" {
-			value = r.Host
-		}
-		request += name + ":" + value + "\n"
-	}
-	request += "\n" + strings.Join(names, ";") + "\n" + payload
-	scope := stamp[:8] + "/eu-central-1/lambda/aws4_request"
-	key := []byte("AWS4" + s.secret)
-	for part := range strings.SplitSeq(scope, "/") {
-		key = mac(key, part)
-	}
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+s.id+"/"+scope+", SignedHeaders="+strings.Join(names, ";")+
-		", Signature="+hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+sum(request))))
-}
-
 // signed sends a signed request to a server in process.
-func signed(s http.Handler, sig signature, path, body string, header ...string) *httptest.ResponseRecorder {
+func signed(s http.Handler, sig sigv4test.Signer, path, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", path, bytes.NewReader([]byte(body)))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	sig.sign(r, body)
+	sig.Sign(r, []byte(body))
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	return w
@@ -107,7 +55,7 @@ func refusedLambda(t *testing.T, w *httptest.ResponseRecorder, status int, kind,
 func TestSignedRequestsInvoke(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)
-	sig := signature{id: "CVKATEST", secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), at: time.Now()}
+	sig := sigv4test.Signer{ID: "CVKATEST", Secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), At: time.Now()}
 	var caller string
 	n.invoke = func(ctx context.Context, req *invoke.Request) (*invoke.Response, error) {
 		caller = req.Caller
@@ -117,14 +65,14 @@ func TestSignedRequestsInvoke(t *testing.T) {
 	for _, size := range []int{0, 1, 100, smallBody + 1, 1 << 20} {
 		body := strings.Repeat("x", size)
 		for _, hash := range []string{"", "body"} {
-			sig.hash = hash
+			sig.Hash = hash
 			w := signed(s, sig, lambda, body)
 			if w.Code != http.StatusOK || w.Body.String() != body || caller != "CVKATEST" {
 				t.Errorf("%d bytes, hash %q: status %d, %d bytes, caller %q: %.200s", size, hash, w.Code, w.Body.Len(), caller, w.Body)
 			}
 		}
 	}
-	sig.hash = ""
+	sig.Hash = ""
 	for _, path := range []string{
 		"/2015-03-31/functions/echo:live/invocations",
 		"/2015-03-31/functions/default%2Fecho/invocations",
@@ -152,17 +100,17 @@ func TestSignaturesAreRefusedInAWSsWords(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)
 	now := time.Now()
-	right := signature{id: "CVKATEST", secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), at: now}
+	right := sigv4test.Signer{ID: "CVKATEST", Secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), At: now}
 	past := now.Add(-time.Second).UnixMilli()
-	ended := signature{id: "CVKAENDED", at: now, secret: n.accessKey("CVKAENDED", "", func(k *clusterpb.Token) { k.ExpiresUnixMs = past }, clusterpb.Scope_SCOPE_INVOKE)}
-	reader := signature{id: "CVKAREAD", secret: n.accessKey("CVKAREAD", "", nil, clusterpb.Scope_SCOPE_READ), at: now}
-	billing := signature{id: "CVKABILL", secret: n.accessKey("CVKABILL", "billing", nil, clusterpb.Scope_SCOPE_INVOKE), at: now}
+	ended := sigv4test.Signer{ID: "CVKAENDED", At: now, Secret: n.accessKey("CVKAENDED", "", func(k *clusterpb.Token) { k.ExpiresUnixMs = past }, clusterpb.Scope_SCOPE_INVOKE)}
+	reader := sigv4test.Signer{ID: "CVKAREAD", Secret: n.accessKey("CVKAREAD", "", nil, clusterpb.Scope_SCOPE_READ), At: now}
+	billing := sigv4test.Signer{ID: "CVKABILL", Secret: n.accessKey("CVKABILL", "billing", nil, clusterpb.Scope_SCOPE_INVOKE), At: now}
 	n.invoke = func(context.Context, *invoke.Request) (*invoke.Response, error) {
 		t.Error("a refused call was placed")
 		return nil, errors.New("placed")
 	}
 	s := newServer(t, n)
-	with := func(change func(*signature)) signature {
+	with := func(change func(*sigv4test.Signer)) sigv4test.Signer {
 		sig := right
 		change(&sig)
 		return sig
@@ -170,17 +118,17 @@ func TestSignaturesAreRefusedInAWSsWords(t *testing.T) {
 	const invalid, unknown = "InvalidSignatureException", "UnrecognizedClientException"
 	for _, tc := range []struct {
 		name        string
-		sig         signature
+		sig         sigv4test.Signer
 		kind, words string
 	}{
-		{"wrong secret", with(func(s *signature) { s.secret = "x" }), invalid, "does not match the signature you provided"},
-		{"unknown key", with(func(s *signature) { s.id = "CVKANONE" }), unknown, "The security token included in the request is invalid."},
-		{"a bearer token's id", with(func(s *signature) { s.id = "invoker" }), unknown, "is invalid."},
+		{"wrong secret", with(func(s *sigv4test.Signer) { s.Secret = "x" }), invalid, "does not match the signature you provided"},
+		{"unknown key", with(func(s *sigv4test.Signer) { s.ID = "CVKANONE" }), unknown, "The security token included in the request is invalid."},
+		{"a bearer token's id", with(func(s *sigv4test.Signer) { s.ID = "invoker" }), unknown, "is invalid."},
 		{"expired key", ended, "ExpiredTokenException", "is expired"},
-		{"old", with(func(s *signature) { s.at = now.Add(-6 * time.Minute) }), invalid, "Signature expired: "},
-		{"early", with(func(s *signature) { s.at = now.Add(6 * time.Minute) }), invalid, "Signature not yet current: "},
-		{"unsigned payload", with(func(s *signature) { s.hash = "UNSIGNED-PAYLOAD" }), invalid, "neither unsigned nor"},
-		{"hash of another body", with(func(s *signature) { s.hash = strings.Repeat("0", 64) }), invalid, "is not the SHA-256 of the payload"},
+		{"old", with(func(s *sigv4test.Signer) { s.At = now.Add(-6 * time.Minute) }), invalid, "Signature expired: "},
+		{"early", with(func(s *sigv4test.Signer) { s.At = now.Add(6 * time.Minute) }), invalid, "Signature not yet current: "},
+		{"unsigned payload", with(func(s *sigv4test.Signer) { s.Hash = "UNSIGNED-PAYLOAD" }), invalid, "neither unsigned nor"},
+		{"hash of another body", with(func(s *sigv4test.Signer) { s.Hash = strings.Repeat("0", 64) }), invalid, "is not the SHA-256 of the payload"},
 		{"scope", reader, "AccessDeniedException", "not authorized to perform: lambda:InvokeFunction on resource: default/echo"},
 		{"app", billing, "AccessDeniedException", "default/echo"},
 	} {
@@ -206,7 +154,7 @@ func TestSignaturesAreRefusedInAWSsWords(t *testing.T) {
 	})
 	t.Run("no voter", func(t *testing.T) {
 		n := newFakeNode(t)
-		sig := signature{id: "CVKATEST", secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), at: now}
+		sig := sigv4test.Signer{ID: "CVKATEST", Secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), At: now}
 		n.dayErr = fmt.Errorf("ask: %w", access.ErrNoKeeper)
 		refusedLambda(t, signed(newServer(t, n), sig, lambda, "x"), http.StatusServiceUnavailable, "ServiceException", "no voter answered")
 		n.dayErr = fmt.Errorf("ask: %w", access.ErrLostKey)
@@ -232,7 +180,7 @@ func TestAccessKeysAreMade(t *testing.T) {
 	if made.Kind != wire.KindAWSKey || len(made.ID) != 20 || len(made.Secret) != 40 || !slices.Equal(made.Scopes, []string{"invoke"}) || made.Expires.IsZero() {
 		t.Errorf("made %+v", made)
 	}
-	sig := signature{id: made.ID, secret: made.Secret, at: time.Now()}
+	sig := sigv4test.Signer{ID: made.ID, Secret: made.Secret, At: time.Now()}
 	if w := signed(s, sig, "/2015-03-31/functions/billing%2Fcharge/invocations", "x"); w.Code != http.StatusOK {
 		t.Errorf("calling with it: %d %s", w.Code, w.Body)
 	}
@@ -257,7 +205,7 @@ func BenchmarkLambda(b *testing.B) {
 				r := httptest.NewRequest("POST", lambda, reader)
 				r.Header.Set("Authorization", "Bearer "+n.invoker)
 				if kind == "signed" {
-					signature{id: "CVKATEST", secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), at: time.Now()}.sign(r, body)
+					sigv4test.Signer{ID: "CVKATEST", Secret: n.accessKey("CVKATEST", "", nil, clusterpb.Scope_SCOPE_INVOKE), At: time.Now()}.Sign(r, []byte(body))
 				}
 				s := newServer(b, n)
 				w := &nowhere{header: http.Header{}}

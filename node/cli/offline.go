@@ -19,8 +19,9 @@ func (a *app) restoreCommand() *cobra.Command {
 		Short: "Found a new cluster from a backup",
 		Long: `Restore fills an empty data directory with the first node of a new cluster that
 has the functions, tokens and usage of a backup, from a file or from standard input
-with -. Node and cluster get new ids. Start the node afterwards with covey start,
-and let the other machines join it.`,
+with -. Node and cluster get new ids. Access keys are left out and named: the key
+that opens their secrets is in no backup. Start the node afterwards with covey
+start, and let the other machines join it.`,
 		Example: "  covey restore covey.backup --data-dir /var/lib/covey && covey start",
 		Args:    exactly(1, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,8 +38,12 @@ and let the other machines join it.`,
 				defer f.Close()
 				in = f
 			}
-			if _, err := node.Restore(cmd.Context(), cfg, in); err != nil {
+			restored, err := node.Restore(cmd.Context(), cfg, in)
+			if err != nil {
 				return fmt.Errorf("restore: %w", err)
+			}
+			for _, k := range restored.LostKeys {
+				a.say("access key %s is gone (%s): its secret cannot be opened any more; create another one", k.ID, orNothing(k.Description))
 			}
 			a.say("restored into %s; run covey start", cfg.DataDir)
 			return nil
@@ -47,6 +52,14 @@ and let the other machines join it.`,
 	d.identityFlags(cmd.Flags())
 	d.logFlags(cmd.Flags())
 	return cmd
+}
+
+// orNothing shows a description that may be empty.
+func orNothing(text string) string {
+	if text == "" {
+		return "no description"
+	}
+	return text
 }
 
 // recoverCommand is `covey recover`. It reports by default and acts with --yes,
