@@ -156,8 +156,25 @@ func (in *invocation) failLambda(err error) {
 	if in.s.draining.Load() {
 		in.w.Header().Set("Connection", "close")
 	}
+	in.discard()
 	o.writeLambda(in.w, in.id, kind, reason)
 	in.countFailure(o.status)
+}
+
+// discardTime bounds how long a refused body is taken in.
+const discardTime = 5 * time.Second
+
+// discard takes in what is left of a refused body, up to twice the limit. AWS's
+// clients send all of a body before they look for an answer, and would report a
+// broken connection instead of the refusal. Who asked first (Expect) is not told to
+// go on.
+func (in *invocation) discard() {
+	if in.r.ContentLength == 0 || header(in.r, "Expect") != "" {
+		return
+	}
+	readUntil(in.w, time.Now().Add(discardTime))
+	_, _ = io.CopyN(io.Discard, in.r.Body, 2*in.s.cfg.MaxBody) // a client that left shows when it is answered
+	readUntil(in.w, time.Time{})
 }
 
 // writeLambda answers with the outcome in Lambda's form.

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -170,6 +172,40 @@ func TestSignaturesAreRefusedInAWSsWords(t *testing.T) {
 		s.Drain()
 		refusedLambda(t, signed(s, billing, lambda, "x"), http.StatusServiceUnavailable, "ServiceException", "")
 	})
+}
+
+// TestRefusedClientsHearWhy sends more than any buffer holds before it reads, as
+// AWS's clients do.
+func TestRefusedClientsHearWhy(t *testing.T) {
+	t.Parallel()
+	n := newFakeNode(t)
+	_, address, _ := listen(t, n)
+	for _, size := range []int{3 << 20, 7 << 20} {
+		body := make([]byte, size)
+		r, err := http.NewRequest("POST", "http://"+address+lambda, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sigv4test.Signer{ID: "CVKANONE", Secret: "x"}.Sign(r, body)
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Write(conn); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		if resp.StatusCode != http.StatusForbidden || resp.Header.Get("X-Amzn-Errortype") != "UnrecognizedClientException" {
+			t.Errorf("%d bytes: %d %v", size, resp.StatusCode, resp.Header)
+		}
+	}
 }
 
 func TestAccessKeysAreMade(t *testing.T) {
