@@ -55,7 +55,7 @@ func build() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "covey-e2e-"); err != nil {
 		return "", err
 	}
-	if err := nodetest.Build(dir, "cmd/covey", "node/e2e/ledger/function"); err != nil {
+	if err := nodetest.Build(dir, "cmd/covey", "node/e2e/ledger/function", "plugins/examples/echo", "plugins/examples/hello"); err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	coveyBin, functionBin = filepath.Join(dir, "covey"), filepath.Join(dir, "function")
