@@ -1,10 +1,12 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/access"
+	"github.com/covey-dev/covey/node/access/sigv4"
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
@@ -159,6 +161,10 @@ func (s *Server) fail(c *call, err error) {
 	o := outcomeOf(err)
 	if o.code == wire.CodeInternal {
 		s.log.Error().Err(err).Str("invocation", c.id).Str("path", c.r.URL.Path).Msg("request failed inside")
+	}
+	if errors.Is(err, access.ErrNoToken) && sigv4.Signed(c.r) {
+		unknownOperation().writeLambda(c.w, c.id, "UnknownOperationException", "")
+		return
 	}
 	o.write(c.w, c.id)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/access/sigv4"
+	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
 )
 
@@ -70,4 +71,13 @@ func lambdaStranger(err error, o outcome) (outcome, string) {
 		o.detail = "The security token included in the request is invalid."
 	}
 	return o, string(kind)
+}
+
+// unknownOperation tells a client of AWS's that this is not for it, in a form that
+// it can show.
+func unknownOperation() outcome {
+	return outcome{
+		status: http.StatusNotFound, code: wire.CodeNotFound, resend: wire.ResendNo,
+		detail: "Of AWS's operations this cluster has Lambda's Invoke only; its other routes take bearer tokens.",
+	}
 }

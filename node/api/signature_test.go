@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
+	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/access/sigv4/sigv4test"
 	"github.com/covey-dev/covey/node/client/wire"
@@ -92,7 +93,10 @@ func TestSignedRequestsInvoke(t *testing.T) {
 	if w := do(s, "POST", lambda, n.invoker, "x"); w.Code != http.StatusOK {
 		t.Errorf("bearer token: %d", w.Code)
 	}
-	// And a signature opens no other.
+	// And a signature opens no other: its client is told so in a form that it knows.
+	for _, path := range []string{"/2015-03-31/functions", "/v1/tokens"} {
+		refusedLambda(t, signed(s, sig, path, "{}"), http.StatusNotFound, "UnknownOperationException", "Invoke only")
+	}
 	if w := signed(s, sig, native, "x"); w.Code != http.StatusUnauthorized {
 		t.Errorf("native route: %d", w.Code)
 	}
@@ -226,6 +230,11 @@ func TestAccessKeysAreMade(t *testing.T) {
 	}
 	refused(t, do(s, "POST", "/v1/tokens", n.admin, `{"kind":"join"}`), http.StatusBadRequest, wire.CodeBadRequest)
 	refused(t, do(s, "POST", "/v1/tokens", n.deployer, `{"kind":"aws-key"}`), http.StatusForbidden, wire.CodeDenied)
+	old := newFakeNode(t)
+	old.store, old.index = state.New(), 0
+	old.must(&clusterpb.Command{Op: &clusterpb.Command_FoundCluster{FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: 1}}})
+	w := do(newServer(t, old), "POST", "/v1/tokens", old.token("admin", "", clusterpb.Scope_SCOPE_ADMIN), `{"kind":"aws-key"}`)
+	refused(t, w, http.StatusServiceUnavailable, wire.CodeUnavailable)
 	n.propose = ErrNoQuorum // as the seal's error
 	refused(t, do(s, "POST", "/v1/tokens", n.admin, `{"kind":"aws-key"}`), http.StatusServiceUnavailable, wire.CodeNoQuorum)
 }
