@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -84,6 +85,7 @@ func TestBackupRestoresIntoANewCluster(t *testing.T) {
 	for _, n := range c.nodes {
 		c.id(n)
 	}
+	keyID, _ := c.accessKey("--description", "ci")
 	invokeToken := strings.TrimSpace(c.covey("token", "create", "--scope", "invoke", "--data-dir", c.nodes[0].dir))
 	l := startLoad(c, 2, "noted")
 	file := filepath.Join(t.TempDir(), "covey.backup")
@@ -108,7 +110,12 @@ func TestBackupRestoresIntoANewCluster(t *testing.T) {
 
 	r := &cluster{t: t, nodes: []*node{newNode(t, "restored-1"), newNode(t, "restored-2")}}
 	first := r.nodes[0]
-	r.covey("restore", file, "--data-dir", first.dir, "--name", first.name, "--peer", first.peer, "--gossip", first.gossip, "--advertise", "127.0.0.1")
+	restore := exec.Command(coveyBin, "restore", file, "--data-dir", first.dir, "--name", first.name, "--peer", first.peer, "--gossip", first.gossip, "--advertise", "127.0.0.1")
+	restore.Env = environment()
+	out, err := restore.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "access key "+keyID+" is gone (ci)") {
+		t.Fatalf("restore: %v\n%s", err, out)
+	}
 	first.start()
 	r.token = adminToken(t, first)
 	r.nodes[1].start("--join", r.joinToken())
