@@ -74,6 +74,8 @@ class Instance:
                     self._take(self.first, 0)
                 except EOFError:
                     return None
+                except wire.ProtocolError as err:
+                    self.broken(err)
         return self.setup
 
     def init_failed(self, exc):

@@ -1,0 +1,4 @@
+"""Does not compile, on purpose."""
+
+def handler(event, context)
+    return None

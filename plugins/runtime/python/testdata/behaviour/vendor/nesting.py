@@ -1,0 +1,3 @@
+"""Stands for a requirement that was vendored."""
+
+TWIGS = 12
