@@ -1,9 +1,11 @@
 package python_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/covey-dev/covey/plugins"
@@ -27,17 +29,37 @@ func needPython(t testing.TB) {
 	}
 }
 
+// installed is the folder with the runtime, which all tests of this package share.
+var installed = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "covey-python")
+	if err != nil {
+		return "", err
+	}
+	if err := os.CopyFS(dir, python.Files()); err != nil {
+		return dir, err
+	}
+	compile := python.Compile(interpreter, dir)
+	if out, err := exec.Command(compile[0], compile[1:]...).CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("compile the runtime: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := installed(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
 // install unpacks the runtime as a node does.
 func install(t testing.TB) string {
 	t.Helper()
 	needPython(t)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, python.Files()); err != nil {
+	dir, err := installed()
+	if err != nil {
 		t.Fatal(err)
-	}
-	compile := python.Compile(interpreter, dir)
-	if out, err := exec.Command(compile[0], compile[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("compile the runtime: %v\n%s", err, out)
 	}
 	return dir
 }

@@ -26,11 +26,7 @@ def prepare_process(setup):
         random.seed()
     # Python defines these outside of isolated mode only.
     builtins.exit = builtins.quit = sys.exit
-    set_search_path(setup)
-
-
-def set_search_path(setup):
-    """Let the code's folders be searched first, and its bytecode be found in the cache."""
+    # The code's folders are searched first, and its bytecode is found in the cache.
     folders = [setup.code] + [os.path.join(setup.code, name) for name in VENDORED]
     sys.path[:0] = [f for f in folders if os.path.isdir(f)]
     if setup.cache:

@@ -28,7 +28,9 @@ def main():
     from .instance import Instance
 
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)
+        if stream is not None:
+            # A line leaves as it is printed, although there is a pipe behind it.
+            stream.reconfigure(line_buffering=True)
     root = logging.getLogger()
     root.addHandler(covey.LogHandler())
     root.setLevel(logging.INFO)
@@ -76,7 +78,7 @@ def _become(instance, setup, began):
     from . import aio, become, failure
 
     if setup.preparing:
-        become.set_search_path(setup)
+        gc.enable()
         if setup.cache:
             become.compile_all(setup.code, setup.cache)
         instance.leave_at_once(0)
