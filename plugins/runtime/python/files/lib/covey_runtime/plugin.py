@@ -2,10 +2,8 @@
 
 import atexit
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 
 from covey import Context
@@ -25,9 +23,8 @@ _MAX_CALLS = 32
 
 def serve(instance):
     """Listen, print the handshake and serve clients. It returns only by an exception."""
-    folder = tempfile.mkdtemp(prefix="covey", dir=os.environ.get(_SOCKET_DIR) or None)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = os.path.join(folder, "s")
+    path = _make_place()
+    atexit.register(_remove, path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(_MAX_CONNECTIONS)
@@ -42,6 +39,22 @@ def serve(instance):
             room.acquire()
             sock, _ = listener.accept()
             threading.Thread(target=_Client(instance, sock, room).run, name="go-plugin", daemon=True).start()
+
+
+def _make_place():
+    """Return the path for the socket, in a folder of its own. The modules for that would take a megabyte."""
+    base = os.environ.get(_SOCKET_DIR) or os.environ.get("TMPDIR") or "/tmp"
+    folder = os.path.join(base, "covey" + os.urandom(6).hex())
+    os.mkdir(folder, 0o700)
+    return os.path.join(folder, "s")
+
+
+def _remove(path):
+    try:
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+    except OSError:
+        pass
 
 
 class _Client:

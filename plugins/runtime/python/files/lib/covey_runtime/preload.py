@@ -51,9 +51,8 @@ class _LateSSL:
         for module in list(sys.modules.values()):
             if getattr(module, "ssl", None) is self:
                 module.ssl = ssl
-        sslproto = sys.modules["asyncio.sslproto"]
-        if hasattr(sslproto, "SSLAgainErrors"):
-            sslproto.SSLAgainErrors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+        # Python 3.11 and later define this beside the import, if there is an ssl.
+        sys.modules["asyncio.sslproto"].SSLAgainErrors = (ssl.SSLWantReadError, ssl.SSLSyscallError)
         return getattr(ssl, name)
 
 
