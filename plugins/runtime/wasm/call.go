@@ -117,6 +117,14 @@ func (c *call) outcome(err error) error {
 	return failure
 }
 
+// check ends the module if its call has ended.
+func (c *call) check() {
+	if c.guest.Err() != nil {
+		// wazero passes this on as the end of the module.
+		panic(sys.NewExitError(sys.ExitCodeContextCanceled))
+	}
+}
+
 // sleep waits as long as the module wants to, unless its call ends.
 func (c *call) sleep(ns int64) {
 	timer := time.NewTimer(time.Duration(ns))
@@ -124,8 +132,7 @@ func (c *call) sleep(ns int64) {
 	select {
 	case <-timer.C:
 	case <-c.guest.Done():
-		// wazero passes this on as the end of the module.
-		panic(sys.NewExitError(sys.ExitCodeContextCanceled))
+		c.check()
 	}
 }
 

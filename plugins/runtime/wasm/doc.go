@@ -16,7 +16,7 @@
 // An exit status other than zero is a failed call, and what went to standard error says how ([stdio.Stderr.Failure]). A
 // trap is an unhandled error with the stack of the module. All memories of the calls that run at once share the memory
 // of the instance; a module that cannot get more sees memory.grow fail. A call that is cancelled or has passed its
-// deadline is ended, wherever the module is.
+// deadline is ended, wherever the module is: package checkpoint sees to that.
 //
 // # The interface for modules
 //

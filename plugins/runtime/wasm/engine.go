@@ -40,7 +40,7 @@ func newEngine(ctx context.Context, private string) (*engine, error) {
 		return nil, fmt.Errorf("the cache %s has %d folders, not one", dir, len(entries))
 	}
 	e := &engine{link: filepath.Join(dir, entries[0].Name()), name: entries[0].Name()}
-	config := wazero.NewRuntimeConfig().WithCompilationCache(cache).WithCloseOnContextDone(true)
+	config := wazero.NewRuntimeConfig().WithCompilationCache(cache)
 	e.runtime = wazero.NewRuntimeWithConfig(ctx, config)
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, e.runtime); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 	if err := h.engine.useCache(s.Cache, s.Preparing); err != nil {
 		return nil, fmt.Errorf("use the cache %s: %w", s.Cache, err)
 	}
-	if h.module, err = h.engine.load(ctx, path); err != nil {
+	if h.module, err = h.engine.load(ctx, path, s.Cache, s.Preparing); err != nil {
 		return nil, err
 	}
 	if s.Preparing {

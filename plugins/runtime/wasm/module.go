@@ -2,13 +2,16 @@ package wasm
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/covey-dev/covey/plugins/runtime/stdio"
+	"github.com/covey-dev/covey/plugins/runtime/wasm/checkpoint"
 	covey "github.com/covey-dev/covey/plugins/sdk/go"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -71,11 +74,20 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// load compiles the module in a file and checks that it is a command.
-func (e *engine) load(ctx context.Context, path string) (*module, error) {
-	binary, err := os.ReadFile(path)
-	if err != nil {
-		return nil, covey.Errorf("NoModule", "%v", err)
+// load compiles the module in a file of the code and checks that it is a command. While preparing, the module with
+// checkpoints goes into the cache too, beside its machine code.
+func (e *engine) load(ctx context.Context, path, cache string, fill bool) (*module, error) {
+	checked := filepath.Join(cache, fmt.Sprintf("%s.%d", url.PathEscape(path), checkpoint.Version))
+	binary, err := os.ReadFile(checked)
+	if cache == "" || fill || err != nil {
+		if binary, err = insertCheckpoints(path); err != nil {
+			return nil, err
+		}
+	}
+	if fill {
+		if err := os.WriteFile(checked, binary, 0o644); err != nil {
+			return nil, err
+		}
 	}
 	compiled, err := e.compile(ctx, binary)
 	if err != nil {
@@ -85,12 +97,24 @@ func (e *engine) load(ctx context.Context, path string) (*module, error) {
 		return nil, covey.Errorf("BadModule", "%s exports no function %s: it is a library, not a command", filepath.Base(path), entry)
 	}
 	for _, f := range compiled.ImportedFunctions() {
-		from, name, _ := f.Import()
-		if from != hostModule && e.runtime.Module(from) == nil {
+		if from, name, _ := f.Import(); e.runtime.Module(from) == nil {
 			return nil, covey.Errorf("BadModule", "%s imports %s.%s, and there is no module %s", filepath.Base(path), from, name, from)
 		}
 	}
 	return &module{compiled: compiled, polite: imports(compiled.ImportedFunctions(), "cancelled")}, nil
+}
+
+// insertCheckpoints reads a module, and makes it one that can be ended.
+func insertCheckpoints(path string) ([]byte, error) {
+	binary, err := os.ReadFile(path)
+	if err != nil {
+		return nil, covey.Errorf("NoModule", "%v", err)
+	}
+	checked, err := checkpoint.Insert(binary, hostModule, checkpointName)
+	if err != nil {
+		return nil, covey.Errorf("BadModule", "read %s: %v", filepath.Base(path), err)
+	}
+	return checked, nil
 }
 
 func imports(functions []api.FunctionDefinition, name string) bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+
+	"github.com/covey-dev/covey/plugins/runtime/wasm/checkpoint"
 )
 
 // warmModule does a little of what modules do: warm/warm.c.
@@ -14,8 +16,12 @@ var warmModule []byte
 // warmUp runs a small module in the way that the function's will run, so that code and heap are in place when
 // somebody waits. It compiles twice, because the second time is the one from the cache.
 func (h *host) warmUp(ctx context.Context) error {
+	checked, err := checkpoint.Insert(warmModule, hostModule, checkpointName)
+	if err != nil {
+		return err
+	}
 	for range 2 {
-		compiled, err := h.engine.compile(ctx, warmModule)
+		compiled, err := h.engine.compile(ctx, checked)
 		if err != nil {
 			return err
 		}
