@@ -64,9 +64,9 @@ func (c *call) run() error {
 // start runs the module and returns what wazero says of it.
 func (c *call) start(ctx context.Context) (err error) {
 	defer func() {
-		// The only panic of wazero's own that a module can cause is a first memory that cannot be had.
+		// wazero does not check whether it gets the memory that a module begins with.
 		if v := recover(); v != nil {
-			err = fmt.Errorf("instantiate: %v", v)
+			err = covey.Errorf("OutOfMemory", "start the module: %v", v)
 		}
 	}()
 	// The name is what modules are told apart by, and copies of one must have none.
@@ -92,6 +92,7 @@ func (c *call) start(ctx context.Context) (err error) {
 // outcome is the error of a call whose module has ended with err.
 func (c *call) outcome(err error) error {
 	var exit *sys.ExitError
+	var typed *covey.Error
 	cause := context.Cause(c.guest)
 	switch {
 	case err != nil && cause != nil && c.ctx.Err() != nil:
@@ -106,6 +107,9 @@ func (c *call) outcome(err error) error {
 	case err == nil, errors.As(err, &exit) && exit.ExitCode() == 0:
 		c.stderr.Flush()
 		return nil
+	case errors.As(err, &typed):
+		c.stderr.Flush()
+		return typed
 	case exit != nil:
 		return c.stderr.Failure("ExitCode", fmt.Sprintf("exit status %d", exit.ExitCode()))
 	}

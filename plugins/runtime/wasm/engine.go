@@ -81,10 +81,17 @@ func (e *engine) publishCache(cache string) error {
 // compile returns the machine code of a module, from the cache if it is there.
 func (e *engine) compile(ctx context.Context, binary []byte) (wazero.CompiledModule, error) {
 	compiled, err := e.runtime.CompileModule(ctx, binary)
+	if err == nil {
+		return compiled, nil
+	}
+	// It may be the cache that is wrong, damaged or of another version, and not the module. Without a cache, compiling
+	// ends with the error that nothing could be written; the engine has the code in memory by then.
+	if err := os.RemoveAll(e.link); err != nil {
+		return nil, err
+	}
+	compiled, err = e.runtime.CompileModule(ctx, binary)
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		// It was compiled, but could not be written to a cache that is read-only or not there. The engine has it
-		// in memory nevertheless.
 		compiled, err = e.runtime.CompileModule(ctx, binary)
 	}
 	return compiled, err
