@@ -128,3 +128,23 @@ func BenchmarkHash(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCall is a call inside the process.
+func BenchmarkCall(b *testing.B) {
+	for _, c := range []struct{ name, code, event string }{{"small", hashCode, "x"}, {"go", "", `{"op":"echo"}`}} {
+		b.Run(c.name, func(b *testing.B) {
+			if c.code == "" {
+				c.code = conformance(b)
+			}
+			handler, err := newHost(b).become(context.Background(), &covey.Setup{Code: c.code})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := handler(b.Context(), []byte(c.event), nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
