@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -80,11 +79,7 @@ func (s *server) request(ctx context.Context, i *covey.Invocation, payload []byt
 	if err != nil {
 		return nil, err
 	}
-	// A path that came decoded must not be read as an address again.
-	request.URL.Path = path
-	if unescaped, err := url.PathUnescape(path); err == nil && unescaped != path {
-		request.URL.Path, request.URL.RawPath = unescaped, path
-	}
+	request.URL.Path = path // which came decoded
 	request.URL.RawQuery = i.Attributes[attributeQuery]
 	for name, value := range i.Attributes {
 		header, ok := strings.CutPrefix(name, attributeHeaderPrefix)

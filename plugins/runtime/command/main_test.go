@@ -12,7 +12,11 @@ import (
 const envBeRuntime = "COMMAND_TEST_RUNTIME"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envBeRuntime) != "" {
+	switch {
+	case os.Getenv(envBeServer) != "" && os.Getenv(envPort) != "":
+		serveTest()
+		os.Exit(1)
+	case os.Getenv(envBeRuntime) != "":
 		Main()
 	}
 	code := m.Run()
