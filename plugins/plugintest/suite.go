@@ -47,7 +47,7 @@ func cases() []testCase {
 		{"init failure", "", testInitFailure},
 		{"init exit", "", testInitExit},
 		{"timeout", "", testTimeout},
-		{"cancellation", "", testCancellation},
+		{"cancellation", TellsCancellation, testCancellation},
 		{"large input", "", testLargeInput},
 		{"large output", "", testLargeOutput},
 		{"too large output", "", testTooLargeOutput},
@@ -66,7 +66,7 @@ func cases() []testCase {
 func Run(t *testing.T, target Target) {
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
-			if c.needs != "" && slices.Contains(target.Lacks, c.needs) {
+			if target.lacks(c.needs) {
 				t.Skipf("the host lacks: %s", c.needs)
 			}
 			t.Parallel()
@@ -74,6 +74,9 @@ func Run(t *testing.T, target Target) {
 		})
 	}
 }
+
+// lacks tells whether the host cannot do something. No case needs nothing.
+func (t Target) lacks(c Capability) bool { return c != "" && slices.Contains(t.Lacks, c) }
 
 // requestID names the n-th call of a case. Request ids must differ, because logs are filed by them.
 func requestID(t *testing.T, n int) string {
@@ -184,6 +187,9 @@ func testContext(t *testing.T, target Target) {
 		Trace: call.Trace, ContentType: "application/json", Attributes: map[string]string{"http.method": "PUT"},
 		RemainingMS: got.RemainingMS,
 	}
+	if target.lacks(TellsFullContext) {
+		want.Attempt, want.Node, want.ContentType, want.Attributes = 0, "", "", nil
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the handler saw (-want +got):\n%s", diff)
 	}
@@ -196,7 +202,8 @@ func testTypedError(t *testing.T, target Target) {
 	if !errors.As(err, &function) {
 		t.Fatalf("got %v, want a *FunctionError", err)
 	}
-	if function.Type != "NotFound" || function.Message != "no such bird" || function.Unhandled {
+	unhandled := function.Unhandled && !target.lacks(TellsReturnedErrors)
+	if function.Type != "NotFound" || function.Message != "no such bird" || unhandled {
 		t.Errorf("got %+v", function)
 	}
 	mustWorkAgain(t, f)

@@ -39,6 +39,12 @@ const (
 	ServesHostCalls Capability = "serves host calls"
 	// Streams: a reply may be a stream.
 	Streams Capability = "streams output"
+	// TellsCancellation: a handler learns that nobody waits for it any more.
+	TellsCancellation Capability = "tells the handler of cancellation"
+	// TellsReturnedErrors: an error that a handler means is told apart from one that it falls over.
+	TellsReturnedErrors Capability = "tells returned errors from others"
+	// TellsFullContext: a handler learns the attempt, the node, the content type and the attributes of its call.
+	TellsFullContext Capability = "tells the handler attempt, node, content type and attributes"
 )
 
 // Target is a host and the program under test.
