@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/covey-dev/covey/executor/hosts"
+	"github.com/covey-dev/covey/plugins/plugintest"
 )
 
 // TestRuntimesConformance runs the suite against every runtime that the machine has, on
@@ -21,6 +22,8 @@ func TestRuntimesConformance(t *testing.T) {
 	programs := t.TempDir() // those that are compiled
 	goBuild(t, filepath.Join(programs, "native/conformance"), "../plugins/runtime/stdio/testdata/conformance")
 	goBuild(t, filepath.Join(programs, "wasm/conformance.wasm"), "../plugins/runtime/stdio/testdata/conformance", "GOOS=wasip1", "GOARCH=wasm")
+	goBuild(t, filepath.Join(programs, "lambda/bootstrap"), "../plugins/examples/lambda-conformance")
+	beyondLambda := []plugintest.Capability{plugintest.ServesHostCalls, plugintest.TellsCancellation, plugintest.TellsFullContext}
 	for _, tc := range []struct {
 		name, code string
 		hostedRuntime
@@ -38,6 +41,14 @@ func TestRuntimesConformance(t *testing.T) {
 		}},
 		{"wasm", programs + "/wasm", hostedRuntime{
 			Runtime: have["wasm"], env: map[string]string{"COVEY_WASM_INIT": "1"}, stream: "COVEY_WASM_STREAM", memory: 1 << 30,
+		}},
+		{"lambda Go", programs + "/lambda", hostedRuntime{Runtime: have["lambda"], lacks: beyondLambda, memory: 1 << 30}},
+		{"lambda Python", "../plugins/runtime/lambda/testdata/python", hostedRuntime{
+			Runtime: have["lambda"], handler: "lambda_function.lambda_handler", memory: 1 << 30,
+			lacks: append(beyondLambda, plugintest.TellsReturnedErrors, plugintest.Streams),
+		}},
+		{"lambda Node.js", "../plugins/runtime/lambda/testdata/node", hostedRuntime{
+			Runtime: have["lambda"], handler: "index.handler", lacks: append(beyondLambda, plugintest.TellsReturnedErrors),
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

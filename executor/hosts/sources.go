@@ -19,6 +19,8 @@ func Sources() []Source {
 		},
 		// A program for each call that runs, with threads of its own.
 		{Name: "exec", Pids: 1024, Arguments: []string{"covey", "runtime", "exec"}},
+		// A package's program and what it starts, beside its host.
+		{Name: "lambda", Prepares: true, Pids: 1024, Arguments: []string{"covey", "runtime", "lambda"}},
 		{Name: "wasm", Prepares: true, Arguments: []string{"covey", "runtime", "wasm"}},
 	}
 }

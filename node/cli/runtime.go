@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-dev/covey/plugins/runtime/command"
+	"github.com/covey-dev/covey/plugins/runtime/lambda"
 	"github.com/covey-dev/covey/plugins/runtime/wasm"
 )
 
@@ -15,8 +16,9 @@ import (
 // starts in the sandbox (executor/hosts). None of them returns.
 func hosted() map[string]func() {
 	return map[string]func(){
-		"exec": command.Main,
-		"wasm": wasm.Main,
+		"exec":   command.Main,
+		"lambda": lambda.Main,
+		"wasm":   wasm.Main,
 	}
 }
 
