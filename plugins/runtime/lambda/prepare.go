@@ -28,7 +28,7 @@ func prepare(s *covey.Setup, p *program, clients string) error {
 		return copyProgram(p.path, filepath.Join(s.Cache, bootstrapName))
 	case python:
 		// A module that does not compile is reported when it is imported.
-		cmd := exec.Command(p.path, filepath.Join(clients, pythonClient), "--prepare", s.Code, s.Cache)
+		cmd := exec.Command(p.path, "-c", pythonStart, clients, "--prepare", s.Code, s.Cache)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("compile modules: %w", err)

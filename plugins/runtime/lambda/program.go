@@ -25,6 +25,9 @@ const (
 	javaHeapPercent = 75
 )
 
+// pythonStart runs our client from the folder in the first argument.
+const pythonStart = "import sys; sys.path[0] = sys.argv.pop(1); import covey_lambda; covey_lambda.main()"
+
 // family is a group of Lambda runtimes that are started alike.
 type family string
 
@@ -199,7 +202,8 @@ func (p *program) python(s *covey.Setup) error {
 	if p.execution == "" || p.execution == string(python) {
 		p.execution = pythonVersion(path)
 	}
-	p.path, p.args = path, []string{path, filepath.Join(p.clients, pythonClient)}
+	// Imported and not run as a script, because only imports use what was compiled before.
+	p.path, p.args = path, []string{path, "-c", pythonStart, p.clients}
 	if s.Cache != "" {
 		p.env[envPythonCache] = filepath.Join(s.Cache, pythonCacheFolder)
 	}

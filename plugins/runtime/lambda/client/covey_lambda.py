@@ -8,7 +8,6 @@ With --prepare CODE CACHE it compiles the package's modules into the cache and e
 
 import importlib
 import importlib.machinery
-import importlib.util
 import json
 import logging
 import marshal
@@ -20,6 +19,8 @@ import time
 import traceback
 
 API = "/2018-06-01/runtime"
+# Also in importlib.util, whose import takes as long as a short call.
+MAGIC_NUMBER = importlib._bootstrap_external.MAGIC_NUMBER
 
 
 class Fault(Exception):
@@ -369,7 +370,7 @@ class CachedLoader(importlib.machinery.SourceFileLoader):
         try:
             with open(cached_path(self.cache, self.path), "rb") as file:
                 data = file.read()
-            if data[:4] == importlib.util.MAGIC_NUMBER:
+            if data[:4] == MAGIC_NUMBER:
                 return marshal.loads(memoryview(data)[4:])
         except (OSError, ValueError, EOFError, TypeError):
             pass
@@ -395,12 +396,13 @@ def use_cache(cache, root):
 
 def prepare(code, cache):
     """Compiles every module of the package, and this client, into the cache."""
+    import py_compile
+    import shutil
+
     own = os.path.join(cache, "client")
-    os.makedirs(own, exist_ok=True)
-    folder = os.path.dirname(os.path.abspath(__file__))
-    for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "rb") as source, open(os.path.join(own, name), "wb") as copy:
-            copy.write(source.read())
+    shutil.copytree(os.path.dirname(os.path.abspath(__file__)), own, ignore=shutil.ignore_patterns("__pycache__"))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(os.path.join(own, os.path.basename(__file__)), doraise=True, invalidation_mode=unchecked)
     target = os.path.join(cache, "python")
     for folder, folders, files in os.walk(code):
         folders[:] = [f for f in folders if f not in ("__pycache__", "node_modules", ".git")]
@@ -418,7 +420,7 @@ def compile_module(path, target):
     to = cached_path(target, path)
     os.makedirs(os.path.dirname(to), exist_ok=True)
     with open(to, "wb") as file:
-        file.write(importlib.util.MAGIC_NUMBER + marshal.dumps(compiled))
+        file.write(MAGIC_NUMBER + marshal.dumps(compiled))
 
 
 # --- The process.
@@ -427,7 +429,7 @@ def compile_module(path, target):
 def run_official(handler):
     """Runs AWS's client, if there is one that loads. It returns only if there is none."""
     try:
-        if importlib.util.find_spec("awslambdaric") is None:
+        if importlib.machinery.PathFinder.find_spec("awslambdaric") is None:
             return
         from awslambdaric import __main__ as official
         import runtime_client  # noqa: F401  Its compiled part may be for another version of Python.
@@ -443,7 +445,7 @@ def main():
         prepare(sys.argv[2], sys.argv[3])
         return
     root = os.environ["LAMBDA_TASK_ROOT"]
-    sys.path[0] = root  # Where Python puts the folder of this file.
+    sys.path[0] = root  # In place of the folder of this file.
     cache = os.environ.pop("_COVEY_LAMBDA_PYTHON_CACHE", "")
     if cache and os.path.isdir(cache):
         use_cache(cache, root)
@@ -464,7 +466,3 @@ def main():
         serve(function, address, True)
     else:
         serve_many(function, address, count)
-
-
-if __name__ == "__main__":
-    main()
