@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,10 +200,12 @@ func TestStreamArrivesPieceByPiece(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r, w := io.Pipe()
-	go func() {
+	var program sync.WaitGroup
+	program.Go(func() {
 		p.next(t)
 		p.respond(t, "a", r, streaming, 202)
-	}()
+	})
+	defer program.Wait()
 	reply, err := func() (*plugins.Reply, error) {
 		go func() { _, _ = io.WriteString(w, "one") }()
 		return p.conn.Invoke(ctx, newCall("a", nil))

@@ -2,9 +2,8 @@ package lambda
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -32,14 +31,6 @@ type result struct {
 func newCall(ctx context.Context, payload []byte, w io.Writer) *call {
 	// Room for one, because the caller is sometimes not waiting yet.
 	return &call{Invocation: covey.FromContext(ctx), ctx: ctx, payload: payload, w: w, done: make(chan result, 1)}
-}
-
-// life is one run of the program, from its start to its exit.
-type life struct {
-	ready  chan struct{} // closed by its first poll
-	failed chan error    // gets why it never polled; has room for one
-	polled bool          // guarded by the host's mutex
-	served int           // guarded by the host's mutex; calls that it took
 }
 
 // submit gives the call to the program, or keeps it until the program asks.
@@ -108,9 +99,12 @@ type poll struct {
 func (h *host) poll(c *conn) (*poll, *apiError) {
 	p := &poll{conn: c, over: make(chan struct{})}
 	h.mu.Lock()
-	most := int(h.setup.Concurrency)
-	switch {
-	case h.life == nil || len(h.running) >= most:
+	if h.life == nil {
+		h.mu.Unlock()
+		return nil, &apiError{403, "InvalidStateTransition", "there is no function yet"}
+	}
+	switch most := int(h.setup.Concurrency); {
+	case len(h.running) >= most:
 		h.mu.Unlock()
 		return nil, &apiError{403, "InvalidStateTransition", "the running invocation has no answer yet"}
 	case len(h.polls)+len(h.running) >= most:
@@ -158,56 +152,8 @@ func (h *host) answered(c *call, r result) {
 	h.last = c.RequestID
 	h.mu.Unlock()
 	c.done <- r
-}
-
-// initFailed takes the program's own report that it cannot initialise.
-func (h *host) initFailed(err error) *apiError {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.life == nil || h.life.polled {
-		return &apiError{403, "InvalidStateTransition", "initialisation is over"}
-	}
-	select {
-	case h.life.failed <- err:
-	default: // The first report counts.
-	}
-	return nil
-}
-
-// exited handles the end of the program.
-func (h *host) exited(l *life, e exit) {
-	// What it said last may still be on its way through a connection.
-	h.api.settle()
-	h.mu.Lock()
-	for _, p := range h.polls {
-		close(p.over)
-	}
-	h.polls = nil
-	polled, again := l.polled, l.served > 0 && len(h.running) == 0
-	h.mu.Unlock()
-	switch {
-	case !polled:
-		select {
-		case l.failed <- e.beforeReady(h.journal.tail()):
-		default:
-		}
-	case again:
-		// It left of its own accord after an answer, as Go programs do after a panic. A program that fails
-		// to come up again ends the instance.
-		go h.restart(e)
-	default:
-		os.Exit(e.status)
-	}
-}
-
-func (h *host) restart(e exit) {
-	h.journal.note("the function's program " + e.String() + " between calls and is started again")
-	err := h.start()
-	if err == nil {
-		return
-	}
-	h.journal.note("start the function's program again: " + err.Error())
-	os.Exit(max(e.status, 1))
+	// The caller comes before the program, which is told next that its answer has arrived.
+	runtime.Gosched()
 }
 
 // report closes the account of a call: its log lines, and what the program used for it.
@@ -215,18 +161,9 @@ func (h *host) report(c *call) {
 	if c.taken.IsZero() {
 		return // It was dropped before the program saw it.
 	}
-	h.child.output.pump()
 	took := time.Since(c.taken)
+	h.child.output.pump()
 	cpu, peak := h.child.usage()
 	covey.AddUsage(c.ctx, cpu, peak)
 	h.journal.end(c, took, h.identity.takeInit(), h.setup.Memory, peak)
-}
-
-// beforeReady is the error of a program that ended while it started. What it printed says why.
-func (e exit) beforeReady(printed string) *covey.Error {
-	message := fmt.Sprintf("the function's program %s before it asked for its first event", e)
-	if printed != "" {
-		message += "; it said:\n" + printed
-	}
-	return &covey.Error{Type: "Runtime.ExitError", Message: message}
 }

@@ -98,26 +98,6 @@ func (h *host) become(_ context.Context, setup *covey.Setup) (covey.RuntimeHandl
 	return h.handle, nil
 }
 
-// start starts the program and waits until it is ready.
-func (h *host) start() error {
-	h.journal.remember()
-	l := &life{ready: make(chan struct{}), failed: make(chan error, 1)}
-	h.mu.Lock()
-	h.life = l
-	h.mu.Unlock()
-	if err := h.child.start(func(e exit) { h.exited(l, e) }); err != nil {
-		return err
-	}
-	select {
-	case <-l.ready:
-		h.identity.ready()
-		h.journal.forget()
-		return nil
-	case err := <-l.failed:
-		return err
-	}
-}
-
 // handle runs one call.
 func (h *host) handle(ctx context.Context, payload []byte, w io.Writer) ([]byte, error) {
 	c := newCall(ctx, payload, w)
