@@ -95,7 +95,11 @@ func (in *instance) startFailed(err error) error {
 	failures, until := p.failing.failures, p.failing.until
 	p.mu.Unlock()
 	p.m.starts.WithLabelValues("failed").Inc()
-	in.log.platform("start failed: " + cause.Reason)
+	said := "start failed: " + cause.Reason
+	if initial, ok := errors.AsType[*plugins.InitError](err); ok && initial.Stack != "" {
+		said += "\n" + initial.Stack
+	}
+	in.log.platform(said)
 	event := p.e.log.Debug()
 	if failures == 1 || failures == freeFailures {
 		event = p.e.log.Warn() // the first of a row, and the one that delays starts
