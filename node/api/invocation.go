@@ -214,7 +214,7 @@ func (in *invocation) functionHeaders(resp *invoke.Response) int {
 	h := in.w.Header()
 	for name, value := range resp.Headers {
 		name = http.CanonicalHeaderKey(name)
-		if reserved(name) {
+		if ReservedHeader(name) {
 			continue
 		}
 		h[name] = []string{value}
@@ -225,9 +225,9 @@ func (in *invocation) functionHeaders(resp *invoke.Response) int {
 	return resp.Status
 }
 
-// reserved tells the headers that describe the connection or carry the
+// ReservedHeader tells the headers that describe the connection or carry the
 // platform's word.
-func reserved(canonical string) bool {
+func ReservedHeader(canonical string) bool {
 	switch canonical {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Te", "Trailer", "Upgrade",
 		"Content-Length", "Date", "Server-Timing", "Www-Authenticate":

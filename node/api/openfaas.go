@@ -57,7 +57,7 @@ func (in *invocation) callOpenFaaS() (*invoke.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Attributes = httpAttributes(in.r)
+	req.Attributes = HTTPAttributes(in.r, "/"+in.r.PathValue("path"))
 	return in.s.cfg.Invoker.Invoke(in.r.Context(), &req.Request)
 }
 
@@ -69,12 +69,12 @@ func callID(r *http.Request) string {
 	return requestID(r)
 }
 
-// httpAttributes describes an HTTP request to a function. The caller's token and
-// what belongs to the connection stay here.
-func httpAttributes(r *http.Request) map[string]string {
+// HTTPAttributes describes an HTTP request to a function, which sees it as one on
+// the given path. The caller's token and what belongs to the connection stay here.
+func HTTPAttributes(r *http.Request, path string) map[string]string {
 	attributes := map[string]string{
 		AttributeMethod: r.Method,
-		AttributePath:   "/" + r.PathValue("path"),
+		AttributePath:   path,
 		AttributeQuery:  r.URL.RawQuery,
 		AttributeHost:   r.Host,
 	}
@@ -82,7 +82,7 @@ func httpAttributes(r *http.Request) map[string]string {
 		attributes[AttributeRemote] = host
 	}
 	for name, values := range r.Header {
-		if name == "Authorization" || name == "Proxy-Authorization" || reserved(name) {
+		if name == "Authorization" || name == "Proxy-Authorization" || ReservedHeader(name) {
 			continue
 		}
 		attributes[AttributeHeaderPrefix+strings.ToLower(name)] = strings.Join(values, ", ")
