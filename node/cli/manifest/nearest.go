@@ -8,6 +8,9 @@ import (
 // nearest says what was probably meant, or lists what there is.
 func nearest(word string, known []string) string {
 	plain := func(s string) string { return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s)) }
+	if len(word) > 100 {
+		word = word[:100] // nothing that long is near to anything
+	}
 	best, least := "", 1+len(word)/3
 	for _, k := range known {
 		if d := distance(plain(word), plain(k)); d <= least && (best == "" || d < distance(plain(word), plain(best))) {
@@ -20,23 +23,29 @@ func nearest(word string, known []string) string {
 	return "; there are " + strings.Join(known, ", ")
 }
 
-// distance counts the letters to insert, delete or change between two words.
+// distance counts the letters to insert, delete or change between two words, and
+// neighbours to swap.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			least := min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				least = min(least, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = least
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }
