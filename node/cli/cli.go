@@ -123,7 +123,7 @@ neither is needed, because its data directory has both.
 			root.AddCommand(c)
 		}
 	}
-	add("functions", a.newCommand(), a.deployCommand(), a.invokeCommand(), a.listCommand(), a.describeCommand(), a.removeCommand(),
+	add("functions", a.newCommand(), a.runCommand(), a.deployCommand(), a.invokeCommand(), a.listCommand(), a.describeCommand(), a.removeCommand(),
 		a.versionsCommand(), a.aliasCommand(), a.rollbackCommand())
 	add("insight", a.logsCommand(), a.explainCommand(), a.usageCommand(), a.statusCommand())
 	add("cluster", a.startCommand(), a.devCommand(), a.nodesCommand(), a.nodeCommand(), a.tokenCommand(),

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata",
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition:     condition,
 		Setup: func(env *testscript.Env) error {
 			server := httptest.NewServer(fakeCluster())
 			env.Defer(server.Close)
@@ -42,6 +44,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("COVEY_ADDR", server.URL)
 			env.Setenv("COVEY_TOKEN", "secret")
 			env.Setenv("TZ", "UTC")
+			root, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			env.Setenv("ROOT", root)
 			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY", "GOTOOLCHAIN"} {
 				if value := os.Getenv(name); value != "" {
 					env.Setenv(name, value)
@@ -51,6 +58,24 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// condition is [has:NAME]: the machine has a program, or for "root" the test is
+// root. In CI it must.
+func condition(name string) (bool, error) {
+	what, ok := strings.CutPrefix(name, "has:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	has := os.Geteuid() == 0
+	if what != "root" {
+		_, err := exec.LookPath(what)
+		has = err == nil
+	}
+	if !has && os.Getenv("CI") != "" {
+		return false, fmt.Errorf("this machine has no %s", what)
+	}
+	return has, nil
 }
 
 // exits runs a command and wants its exit code: exits CODE COMMAND [ARG...].
