@@ -81,6 +81,17 @@ func (a *app) fields(raw json.RawMessage) string {
 
 // localCall shows how a call went.
 func (a *app) localCall(c local.Call) {
+	if a.json() {
+		answer := map[string]any{
+			"time": time.Now(), "request_id": c.RequestID, "method": c.Method, "path": c.Path,
+			"status": c.Status, "bytes": c.Bytes, "cold": c.Cold, "took_ns": c.Took,
+		}
+		if c.Err != nil {
+			answer["problem"] = local.Problem(c.Err, c.RequestID)
+		}
+		_ = json.NewEncoder(a.env.Stderr).Encode(answer) // there is nowhere else to say it
+		return
+	}
 	status := fmt.Sprint(c.Status)
 	if c.Status >= 400 {
 		status = a.colour(red, status)

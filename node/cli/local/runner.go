@@ -118,6 +118,9 @@ func (r *Runner) runtimes(ctx context.Context) ([]hosts.Runtime, error) {
 			detect.Sources = append(detect.Sources, src)
 		}
 	}
+	if len(detect.Sources) == 0 {
+		return nil, fmt.Errorf("runtime %s: %w: this release does not have it", r.cfg.Runtime, ErrNoRuntime)
+	}
 	if r.cfg.Program != "" {
 		var err error
 		if r.program, err = os.Open(r.cfg.Program); err != nil {

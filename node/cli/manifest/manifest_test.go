@@ -152,6 +152,22 @@ func TestParseRefusesOtherDocuments(t *testing.T) {
 	}
 }
 
+func TestTheGuideShowsAFileThatHolds(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../../../docs/writing-functions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(guide), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the guide shows no covey.yaml")
+	}
+	if _, err := Parse("the guide", []byte(example)); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte("env: &a [*a]"))
