@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -119,7 +120,11 @@ func (w *Watcher) watch(dir string) error {
 		return nil
 	}
 	if err := w.notify.Add(dir); err != nil {
-		return fmt.Errorf("watch %s: %w", dir, err)
+		hint := ""
+		if errors.Is(err, syscall.ENOSPC) {
+			hint = " (the kernel watches no more folders: raise fs.inotify.max_user_watches)"
+		}
+		return fmt.Errorf("watch %s%s: %w", dir, hint, err)
 	}
 	w.watched[dir] = true
 	return nil
