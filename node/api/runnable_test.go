@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
+	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/client/wire"
 )
 
@@ -14,7 +15,7 @@ import (
 func (n *fakeNode) join(name, arch string, level uint32, runtimes ...string) {
 	n.must(&clusterpb.Command{Op: &clusterpb.Command_PutMember{PutMember: &clusterpb.PutMember{Member: &clusterpb.Member{
 		Id: "id-" + name, Name: name, ApiAddress: "127.0.0.1:1", PeerAddress: "127.0.0.1:2", GossipAddress: "127.0.0.1:3",
-		Os: "linux", Arch: arch, Cpus: 2, MemoryBytes: 1 << 30, Runtimes: runtimes, SandboxLevel: level, FeatureLevel: 1,
+		Os: "linux", Arch: arch, Cpus: 2, MemoryBytes: 1 << 30, Runtimes: runtimes, SandboxLevel: level, FeatureLevel: state.FeatureLevel,
 	}}}})
 }
 
