@@ -153,7 +153,12 @@ func (c *call) wait(ctx context.Context, deadline time.Time) error {
 func (s *Session) sendCall(ctx context.Context, c *call, t Type, head Appender, body []byte) (uint64, error) {
 	if s.cfg.Lane && len(body) >= directBody && ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-		defer stop()
+		defer func() {
+			if !stop() {
+				// It is about to close the lane, which nobody may take for a good one meanwhile.
+				_ = s.Close()
+			}
+		}()
 	}
 	return s.w.Message(Header{Type: t, ID: c.id}, head, body)
 }
@@ -302,6 +307,8 @@ func (s *Session) readAnswerChunk(h Header) error {
 	}
 	if s.unregister(c) {
 		c.woken <- struct{}{}
+	} else {
+		s.settle(h.ID) // The caller left since c was looked up.
 	}
 	return nil
 }
@@ -314,8 +321,13 @@ func (s *Session) readStreamChunk(c *call, h Header) error {
 	if !c.stream.push(buf) {
 		return fmt.Errorf("%w: stream overran its credit", ErrProtocol)
 	}
-	if h.Flags&FlagEnd != 0 && s.unregister(c) {
+	if h.Flags&FlagEnd == 0 {
+		return nil
+	}
+	if s.unregister(c) {
 		c.stream.end(io.EOF)
+	} else {
+		s.settle(h.ID) // The reader left since c was looked up.
 	}
 	return nil
 }

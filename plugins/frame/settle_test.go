@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -118,4 +119,24 @@ func TestClosedStreamSettlesWhenItsHandlerReturns(t *testing.T) {
 	close(stop)
 	settledSoon(t, settled)
 	answer.Release()
+}
+
+// TestStreamEndsWhileItsReaderLeaves has the end of a stream looked up before its reader left and handled after.
+func TestStreamEndsWhileItsReaderLeaves(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	s := NewSession(near, SessionConfig{})
+	c, err := s.register()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stream = newStreamReader(s, c.id)
+	settled := s.leave(c.id)
+	unsettled(t, settled)
+	if err := s.readStreamChunk(c, Header{Type: Chunk, Flags: FlagAnswer | FlagEnd, ID: c.id}); err != nil {
+		t.Fatal(err)
+	}
+	settledSoon(t, settled)
 }
