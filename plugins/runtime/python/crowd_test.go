@@ -56,7 +56,7 @@ func (f *function) mixed(random *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(f.t.Context())
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	if input["op"] == "wait" {
 		defer time.AfterFunc(time.Duration(random.IntN(3000))*time.Microsecond, cancel).Stop()
@@ -67,7 +67,7 @@ func (f *function) mixed(random *rand.Rand) error {
 	switch {
 	case input["op"] == "fail" && errors.As(err, &function) && function.Type == "Asked":
 		return nil
-	case input["op"] == "wait" && errors.As(err, &cancelled):
+	case input["op"] == "wait" && ctx.Err() == context.Canceled && errors.As(err, &cancelled):
 		select {
 		case <-cancelled.Settled():
 			return nil

@@ -39,6 +39,12 @@ class Connection:
 
         It raises EOFError at the end, BlockingIOError if there is nothing (with MSG_DONTWAIT), and ProtocolError.
         """
+        try:
+            return self._read(flags)
+        except ConnectionError as err:  # The node closed a lane that it had not read to its end.
+            raise EOFError from err
+
+    def _read(self, flags):
         if self._large is not None:
             return self._read_large(flags)
         data = self._receive_with_files(flags) if self._carries_files else self.sock.recv(_CHUNK, flags)

@@ -157,7 +157,7 @@ class Instance:
                 if not self.drained:
                     self.leave_at_once(0)
                 return
-            except wire.ProtocolError as err:
+            except BaseException as err:
                 self.broken(err)
 
     def watch(self, wanted):
@@ -182,7 +182,7 @@ class Instance:
                 pass
             except EOFError:
                 self._ended(conn)
-            except wire.ProtocolError as err:
+            except BaseException as err:
                 self.broken(err)
 
     def _take_all(self, timeout):
@@ -426,8 +426,9 @@ class Instance:
             pass
 
     def broken(self, err):
-        """End the process because the node broke the protocol."""
-        os.write(2, f"covey: {err}\n".encode(errors="replace"))
+        """End the process because the node broke the protocol, or because nobody would read any more."""
+        text = f"covey: {err}\n" if isinstance(err, wire.ProtocolError) else failure.trace(err)
+        os.write(2, text.encode(errors="replace"))
         self.leave_at_once(1)
 
     def leave(self, status):
