@@ -202,8 +202,13 @@ func TestStreamArrivesPieceByPiece(t *testing.T) {
 	r, w := io.Pipe()
 	var program sync.WaitGroup
 	program.Go(func() {
-		p.next(t)
-		p.respond(t, "a", r, streaming, 202)
+		_, _, err := p.request("GET", "runtime/invocation/next", nil, nil)
+		if err == nil {
+			_, _, err = p.request("POST", "runtime/invocation/a/response", r, streaming)
+		}
+		if err != nil {
+			t.Errorf("the program: %v", err)
+		}
 	})
 	defer program.Wait()
 	reply, err := func() (*plugins.Reply, error) {
@@ -345,7 +350,7 @@ func TestNewPollReplacesOneThatNobodyReads(t *testing.T) {
 	}
 	got := make(chan string, 1)
 	go func() {
-		_, body := p.next(t)
+		_, body, _ := p.request("GET", "runtime/invocation/next", nil, nil) // An error shows in the body.
 		got <- body
 	}()
 	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {

@@ -229,14 +229,13 @@ func startPuppet(t *testing.T, change func(*covey.Setup)) *puppet {
 	return p
 }
 
-// do sends a request to the Runtime API and returns the answer with its body read.
-func (p *puppet) do(t *testing.T, method, path string, body io.Reader, header http.Header) (*http.Response, string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+// request sends a request to the Runtime API and returns the answer with its body read.
+func (p *puppet) request(method, path string, body io.Reader, header http.Header) (*http.Response, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.env["AWS_LAMBDA_RUNTIME_API"]+"/2018-06-01/"+path, body)
 	if err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
 	for name, values := range header {
 		r.Header[name] = values
@@ -246,14 +245,21 @@ func (p *puppet) do(t *testing.T, method, path string, body io.Reader, header ht
 	}
 	resp, err := p.client.Do(r)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
+}
+
+// do is request for the goroutine of the test.
+func (p *puppet) do(t *testing.T, method, path string, body io.Reader, header http.Header) (*http.Response, string) {
+	t.Helper()
+	resp, text, err := p.request(method, path, body, header)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
-	return resp, string(text)
+	return resp, text
 }
 
 // next takes the next event.

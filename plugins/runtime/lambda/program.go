@@ -14,7 +14,7 @@ import (
 
 const (
 	// envRuntime says what a package is for, as a deployment's Runtime does on AWS: "python3.12", "nodejs20.x",
-	// "provided.al2023", "java21".
+	// "provided.al2023", "java21". It goes before envExecution, with which functions say the same.
 	envRuntime      = "COVEY_LAMBDA_RUNTIME"
 	envExecution    = "AWS_EXECUTION_ENV"
 	executionPrefix = "AWS_Lambda_"
