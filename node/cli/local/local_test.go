@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/executor"
+	"github.com/covey-dev/covey/executor/hosts"
+	"github.com/covey-dev/covey/node/cli/manifest"
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/plugins"
 )
@@ -91,6 +93,20 @@ func TestAttributesOfARequest(t *testing.T) {
 	r = httptest.NewRequest("POST", "/v1/functions/f/invocations", nil)
 	if got := attributes(r); len(got) != 0 {
 		t.Errorf("the cluster's own route gives %v", got)
+	}
+}
+
+func TestEveryRuntimeCanBeRunHere(t *testing.T) {
+	t.Parallel()
+	known := []string{manifest.Go}
+	for _, src := range hosts.Sources() {
+		known = append(known, src.Name)
+	}
+	want := manifest.Runtimes()
+	slices.Sort(known)
+	slices.Sort(want)
+	if !slices.Equal(known, want) {
+		t.Errorf("nodes can host %v, the command line knows %v", known, want)
 	}
 }
 

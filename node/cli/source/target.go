@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,25 +41,25 @@ const (
 
 // target opens what is to be deployed, after the build has made it.
 func (s *Source) target() (*target, error) {
-	path := s.Path
+	at := s.Path
 	if s.Manifest.Code != "" {
-		path = filepath.Join(s.Dir, filepath.FromSlash(s.Manifest.Code))
+		at = filepath.Join(s.Dir, filepath.FromSlash(s.Manifest.Code))
 	}
-	info, err := os.Stat(path)
+	info, err := os.Stat(at)
 	if err != nil {
 		return nil, inputf("read code: %w", err)
 	}
-	t := &target{path: path, close: func() {}}
+	t := &target{path: at, close: func() {}}
 	switch {
 	case info.IsDir():
 		err = t.openFolder(s.Manifest)
-	case filepath.Ext(path) == ".zip":
+	case filepath.Ext(at) == ".zip":
 		err = t.openZip(info.Size())
 	default:
-		t.kind, t.files = single, os.DirFS(filepath.Dir(path))
-		t.names = []archive.File{{Name: filepath.Base(path), Exec: info.Mode()&0o111 != 0, Size: info.Size()}}
+		t.kind, t.files = single, os.DirFS(filepath.Dir(at))
+		t.names = []archive.File{{Name: filepath.Base(at), Exec: info.Mode()&0o111 != 0, Size: info.Size()}}
 		if info.Size() > archive.MaxBytes {
-			err = inputf("%s is larger than the %d MiB that a function may have", path, archive.MaxBytes>>20)
+			err = inputf("%s is larger than the %d MiB that a function may have", at, archive.MaxBytes>>20)
 		}
 	}
 	if err != nil {
@@ -98,8 +99,14 @@ func (t *target) openZip(size int64) error {
 	}
 	t.kind, t.files = zipped, zr
 	for _, entry := range zr.File {
-		if mode := entry.Mode(); mode.IsRegular() {
-			t.names = append(t.names, archive.File{Name: strings.TrimPrefix(entry.Name, "./"), Exec: mode&0o111 != 0})
+		mode := entry.Mode()
+		file := archive.File{Name: path.Clean(entry.Name), Exec: mode&0o111 != 0}
+		switch mode.Type() {
+		case 0:
+			t.names = append(t.names, file)
+		case fs.ModeSymlink:
+			file.Exec, file.Link = false, "somewhere" // Check saw that it stays inside
+			t.names = append(t.names, file)
 		}
 	}
 	return nil
