@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,47 +50,47 @@ func TestProbeAndInterpreters(t *testing.T) {
 	}
 }
 
+// TestDrainEndsTheProcessAfterItsCalls drains while a call on the first connection and one on a lane wait for the node.
 func TestDrainEndsTheProcessAfterItsCalls(t *testing.T) {
 	t.Parallel()
-	for handler, output := range map[string]string{"main.slow": "the nest is empty\n", "main.host_thread": "the nest is empty\n"} {
-		t.Run(handler, func(t *testing.T) {
-			t.Parallel()
-			gone := make(chan struct{})
-			f := become(t, handler, func(context.Context, *plugins.HostCall) (*plugins.HostReply, error) {
-				<-gone
-				return &plugins.HostReply{Body: []byte("late")}, nil
-			}, func(s *plugins.Setup) { s.Concurrency = 4 })
-			payload := map[string]string{"main.slow": "0.2", "main.host_thread": `{"send":1}`}[handler]
-			var wg sync.WaitGroup
-			for _, size := range []int{0, 40 << 10} { // The second goes over a lane.
-				wg.Go(func() {
-					body := payload + strings.Repeat(" ", size)
-					r, err := f.conn.Invoke(t.Context(), &plugins.Call{Body: []byte(body)})
-					if err != nil {
-						t.Errorf("%d bytes: %v", size, err)
-						return
-					}
-					r.Release()
-				})
+	var waiting atomic.Int64
+	gone := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gone) })
+	defer release()
+	f := become(t, "main.host_thread", func(context.Context, *plugins.HostCall) (*plugins.HostReply, error) {
+		waiting.Add(1)
+		<-gone
+		return &plugins.HostReply{Body: []byte("late")}, nil
+	}, func(s *plugins.Setup) { s.Concurrency = 4 })
+	// Before HELLO the node does not know whether the process takes lanes.
+	if _, err := f.conn.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, size := range []int{0, 40 << 10} {
+		wg.Go(func() {
+			body := `{"send":1}` + strings.Repeat(" ", size)
+			r, err := f.conn.Invoke(t.Context(), &plugins.Call{Body: []byte(body)})
+			if err != nil {
+				t.Errorf("%d bytes: %v", size, err)
+				return
 			}
-			if _, err := f.conn.Ready(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, func() error {
-				if n := f.conn.InFlight(); n != 1 {
-					return fmt.Errorf("%d calls on the first connection", n)
-				}
-				return nil
-			})
-			if err := f.conn.Drain(); err != nil {
-				t.Fatal(err)
-			}
-			close(gone)
-			wg.Wait()
-			if code, out := f.ended(); code != 0 || !strings.HasSuffix(out, output) {
-				t.Errorf("exit status %d, output %q", code, out)
-			}
+			r.Release()
 		})
+	}
+	eventually(t, func() error {
+		if n, first := waiting.Load(), f.conn.InFlight(); n != 2 || first != 1 {
+			return fmt.Errorf("%d calls wait for the node, %d are on the first connection", n, first)
+		}
+		return nil
+	})
+	if err := f.conn.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	wg.Wait()
+	if code, out := f.ended(); code != 0 || !strings.HasSuffix(out, "the nest is empty\n") {
+		t.Errorf("exit status %d, output %q", code, out)
 	}
 }
 
