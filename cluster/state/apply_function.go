@@ -23,7 +23,7 @@ func (d draft) deploy(op *clusterpb.Deploy, res *clusterpb.Result) *clusterpb.Re
 	if err := checkFunctionKey(op.GetApp(), op.GetName()); err != nil {
 		return invalid("%v", err)
 	}
-	if err := Validate(op.GetConfig()); err != nil {
+	if err := validate(op.GetConfig(), d.level); err != nil {
 		return invalid("%v", err)
 	}
 	key := FunctionKey{App: AppName(op.GetApp()), Name: FunctionName(op.GetName())}

@@ -116,6 +116,19 @@ func TestInvalidDeploysAreRefusedWithEveryProblem(t *testing.T) {
 	}
 }
 
+func TestSettingsOfRuntimesNeedTheirFeatureLevel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok(member("n1"))
+	setting := func(name string) *clusterpb.Command {
+		return deploy("f", func(c *clusterpb.VersionConfig) { c.Env = map[string]string{name: "1"} })
+	}
+	l.no(setting("COVEY_EXEC_MODE"), codeInvalid, "are reserved")
+	l.raise(RuntimeSettingsLevel)
+	l.ok(setting("COVEY_EXEC_MODE"))
+	l.no(setting("COVEY_EXECUTOR"), codeInvalid, "are reserved")
+}
+
 func TestNamesFollowLambdaAndDNS(t *testing.T) {
 	t.Parallel()
 	good := []string{"a", "Thumb-Nail_2", "7", strings.Repeat("x", 63)}

@@ -14,12 +14,18 @@ import (
 // FeatureLevel is the highest level of commands that this release understands:
 //
 //   - 1: the first release
-//   - 2: access keys
+//   - 2: access keys, and settings of runtimes in the environment
 const FeatureLevel uint32 = 2
 
 // AccessKeyLevel is the feature level that a cluster must have before an access
 // key may be proposed: older nodes do not know what it is.
 const AccessKeyLevel uint32 = 2
+
+// RuntimeSettingsLevel is the feature level from which on a function's environment may
+// have the variables that say how its runtime treats it. Nodes of level 1 refuse all
+// that begin with COVEY_, so that a command which only some accept would part the
+// replicas.
+const RuntimeSettingsLevel uint32 = 2
 
 // maxCommandBytes bounds one entry; the log is no place for payloads.
 const maxCommandBytes = 4 << 20

@@ -79,9 +79,9 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// Validate reports every problem of a configuration at once, by field name.
-// Deploy refuses exactly what it refuses.
-func Validate(cfg *clusterpb.VersionConfig) error {
+// validate reports every problem of a configuration at once, by field name, in a
+// cluster of the given feature level. Deploy refuses exactly what it refuses.
+func validate(cfg *clusterpb.VersionConfig, level uint32) error {
 	p := new(problems)
 	p.check(isWord(cfg.GetRuntime(), maxName), "runtime %q is not a runtime's name", cfg.GetRuntime())
 	p.text("handler", cfg.GetHandler())
@@ -97,7 +97,7 @@ func Validate(cfg *clusterpb.VersionConfig) error {
 		"min is %d, more than max, which is %d", cfg.GetMin(), cfg.GetMax())
 	between(p, "idle_ttl_ms", cfg.GetIdleTtlMs(), 1, uint64(maxIdleTTL.Milliseconds()))
 	between(p, "start_timeout_ms", cfg.GetStartTimeoutMs(), 1, uint64(maxStart.Milliseconds()))
-	p.env(cfg.GetEnv())
+	p.env(cfg.GetEnv(), level)
 	p.labels(cfg.GetLabels())
 	p.artifacts(cfg.GetArtifacts())
 	return p.err()
@@ -127,14 +127,14 @@ func between[T uint32 | uint64](p *problems, field string, n, least, most T) {
 
 // env never puts a value into a message: values may be secrets. The order of
 // messages must not depend on the map's.
-func (p *problems) env(env map[string]string) {
+func (p *problems) env(env map[string]string, level uint32) {
 	size, bad, reserved := 0, "", ""
 	for k, v := range env {
 		size += len(k) + len(v)
 		switch {
 		case !isEnvName(k) || strings.ContainsRune(v, 0):
 			bad = max(bad, k)
-		case strings.HasPrefix(k, "COVEY_"):
+		case strings.HasPrefix(k, "COVEY_") && (level < RuntimeSettingsLevel || !isRuntimeSetting(k)):
 			reserved = max(reserved, k)
 		}
 	}
@@ -142,6 +142,17 @@ func (p *problems) env(env map[string]string) {
 	p.check(bad == "" && !empty, "env: %q is not a variable that can be set", bad)
 	p.check(reserved == "", "env: %q: names that begin with COVEY_ are reserved", reserved)
 	p.check(size <= maxEnvBytes, "env has %d bytes, at most %d are allowed", size, maxEnvBytes)
+}
+
+// isRuntimeSetting tells the variables that are for a runtime: COVEY_, the runtime's
+// name, and what they set.
+func isRuntimeSetting(name string) bool {
+	for _, runtime := range []string{"EXEC", "WASM", "LAMBDA", "PYTHON", "NODEJS"} {
+		if strings.HasPrefix(name, "COVEY_"+runtime+"_") {
+			return true
+		}
+	}
+	return false
 }
 
 // labels are the user's: any text, but not any amount.
