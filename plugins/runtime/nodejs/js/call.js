@@ -38,7 +38,7 @@ class Call {
 		this.runtime = runtime;
 		this.id = id;
 		this.over = false;
-		this.began = performance.now();
+		this.began = 0;
 		this.context = new Context({
 			...head,
 			deadline: head.remaining > 0 ? new Date(Date.now() + head.remaining) : undefined,
@@ -53,6 +53,7 @@ class Call {
 	}
 
 	run() {
+		this.began = performance.now();
 		shared.storage.run(this.context, runHandler, this);
 	}
 

@@ -25,7 +25,7 @@ function describe(err, kind) {
 		return { kind, type: typeof err, message: String(err), stack: kind === kinds.function ? '' : `thrown: ${String(err)}` };
 	}
 	const stack = kind === kinds.function ? '' : trim(withCause(err)) || `thrown: ${String(err)}`;
-	return { kind, type: typeOf(err), message: String(err.message ?? err), stack };
+	return { kind, type: typeOf(err), message: trim(err.message ?? err), stack };
 }
 
 // typeOf is the most telling name that an error has: its name, its class, or its code.
@@ -47,13 +47,14 @@ function withCause(err) {
 	return text;
 }
 
-// trim leaves out the frames of the runtime and of Node's loader, which tell the function's author nothing.
-function trim(stack) {
-	return String(stack ?? '').split('\n').filter((line) => !(/^\s+at /.test(line) && hidden(line))).join('\n');
+// trim leaves out the runtime and Node's loader, which tell the function's author nothing, from stacks of calls and of
+// require.
+function trim(text) {
+	return String(text ?? '').split('\n').filter((line) => !(/^(?:\s+at|-) /.test(line) && hidden(line))).join('\n');
 }
 
 function hidden(line) {
-	return line.includes(__dirname) || line.includes('node:internal/') || line.includes('(node:async_hooks');
+	return line.includes(__dirname) || /node:(?:internal\/|async_hooks|diagnostics_channel)/.test(line);
 }
 
 module.exports = { failureOf };

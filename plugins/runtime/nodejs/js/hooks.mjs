@@ -1,4 +1,4 @@
-// A hook for Node before 22.15 that says where the SDK is; see load.js.
+// A hook for Node before 22.15 that says where the SDK is; see provide.js.
 let url;
 
 export function initialize(data) {

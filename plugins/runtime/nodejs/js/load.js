@@ -2,16 +2,30 @@
 'use strict';
 
 const fs = require('node:fs');
-const Module = require('node:module');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 const { CoveyError } = require('./covey/errors.js');
+const { locate } = require('./sources.js');
 
 const defaultHandler = 'index.handler';
+// deepStack lets a stack reach beyond Node's loader to the line of the function's that loads.
+const deepStack = 40;
 const extensions = ['.js', '.mjs', '.cjs'];
 
 // load returns the function that "file.export" names in the folder code.
 async function load(code, handler) {
+	const { stackTraceLimit } = Error;
+	Error.stackTraceLimit = deepStack;
+	try {
+		return await loadHandler(code, handler);
+	} finally {
+		if (Error.stackTraceLimit === deepStack) { // The function has not set it.
+			Error.stackTraceLimit = stackTraceLimit;
+		}
+	}
+}
+
+async function loadHandler(code, handler) {
 	const name = handler || defaultHandler;
 	const { file, keys } = find(code, name);
 	process.argv[1] = file;
@@ -23,6 +37,17 @@ async function load(code, handler) {
 		throw new CoveyError('HandlerNotFound', `${path.basename(file)} exports no function "${keys.join('.')}"; it exports ${names}`);
 	}
 	return value;
+}
+
+async function importModule(file, code) {
+	try {
+		return await import(pathToFileURL(file).href);
+	} catch (err) {
+		if (err instanceof SyntaxError && err.stack.startsWith('SyntaxError')) {
+			locate(err, code, file);
+		}
+		throw err;
+	}
 }
 
 // find splits a handler's name at the first dot of its last part and finds the file.
@@ -52,9 +77,9 @@ function isModule(file, code) {
 		return false;
 	}
 	for (let dir = path.dirname(file); ; dir = path.dirname(dir)) {
-		const text = readIfThere(path.join(dir, 'package.json'));
-		if (text !== undefined) {
-			return JSON.parse(text).type === 'module';
+		const description = path.join(dir, 'package.json');
+		if (fs.existsSync(description)) {
+			return JSON.parse(fs.readFileSync(description, 'utf8')).type === 'module';
 		}
 		if (dir === code || dir === path.dirname(dir)) {
 			return false;
@@ -62,55 +87,4 @@ function isModule(file, code) {
 	}
 }
 
-function readIfThere(file) {
-	try {
-		return fs.readFileSync(file, 'utf8');
-	} catch (err) {
-		if (err.code === 'ENOENT') {
-			return undefined;
-		}
-		throw err;
-	}
-}
-
-function importModule(file, code) {
-	provideToModules(code);
-	return import(pathToFileURL(file).href);
-}
-
-// provideToRequire makes require find the SDK, after everything else, as NODE_PATH does.
-function provideToRequire() {
-	const own = process.env.NODE_PATH;
-	process.env.NODE_PATH = own ? `${own}${path.delimiter}${__dirname}` : __dirname;
-	Module._initPaths();
-	if (own === undefined) {
-		delete process.env.NODE_PATH;
-	} else {
-		process.env.NODE_PATH = own;
-	}
-}
-
-// provideToModules makes import find the SDK. In the sandbox it does by itself, because a folder above the code has it
-// among its node_modules; elsewhere a hook says where it is. Node before 22.15 runs hooks in a thread of
-// their own, which costs tens of milliseconds.
-function provideToModules(code) {
-	for (let dir = path.resolve(code); ; dir = path.dirname(dir)) {
-		if (fs.existsSync(path.join(dir, 'node_modules', 'covey'))) {
-			return;
-		}
-		if (dir === path.dirname(dir)) {
-			break;
-		}
-	}
-	const url = pathToFileURL(path.join(__dirname, 'covey', 'index.mjs')).href;
-	if (Module.registerHooks) {
-		Module.registerHooks({
-			resolve: (specifier, context, next) => specifier === 'covey' && context.conditions?.includes('import')
-				? { url, format: 'module', shortCircuit: true } : next(specifier, context),
-		});
-	} else if (Module.register) {
-		Module.register(pathToFileURL(path.join(__dirname, 'hooks.mjs')).href, { data: url });
-	}
-}
-
-module.exports = { load, provideToRequire };
+module.exports = { load };

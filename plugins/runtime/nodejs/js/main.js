@@ -7,10 +7,13 @@ const net = require('node:net');
 const { Output } = require('./output.js');
 const { ProtocolError } = require('./codec.js');
 const { Runtime, catchErrors, replaceConsole, shared } = require('./runtime.js');
+const { provideToRequire } = require('./provide.js');
 const { rehearse } = require('./rehearse.js');
 
 const dataPlane = 3;
 const readBuffer = 64 << 10;
+// controlDelay keeps what go-plugin needs out of the way of a cold start, in milliseconds.
+const controlDelay = 10;
 
 function die(message, status) {
 	fs.writeSync(2, `covey: ${message}\n`);
@@ -44,7 +47,10 @@ function main() {
 		},
 	});
 	const output = new Output(dataPlane, socket);
-	const runtime = new Runtime(output, (status) => process.exit(status));
+	const runtime = new Runtime(output, {
+		exit: (status) => process.exit(status),
+		ready: () => setTimeout(() => require('./control.js').serve(runtime), controlDelay).unref(),
+	});
 	const receive = (n, buffer) => {
 		try {
 			runtime.session.push(buffer, n);
@@ -61,9 +67,11 @@ function main() {
 	process.on('exit', () => output.flush());
 	shared.host = runtime.host();
 	runtime.hello();
-	rehearse();
+	output.flush();
 	replaceConsole();
 	catchErrors();
+	provideToRequire();
+	rehearse();
 }
 
 main();

@@ -9,15 +9,16 @@ const { Call, runningCall } = require('./call.js');
 const { replace, writeLog } = require('./console.js');
 const { failureOf } = require('./failure.js');
 const { flags, types } = require('./frames.js');
-const { load, provideToRequire } = require('./load.js');
+const { load } = require('./load.js');
+const { noteImport, provideToImport, provideToRequire } = require('./provide.js');
 const { Session, maxBody } = require('./session.js');
 
 const { ProtocolError, kinds } = codec;
 
 const version = 1;
 const window = 1 << 20;
-// controlDelay keeps what go-plugin needs out of the way of a cold start, in milliseconds.
-const controlDelay = 10;
+// smallMemory is the memory up to which an instance collects garbage early, in bytes.
+const smallMemory = 512 << 20;
 
 class Runtime {
 	#setup; // what the function is, once that is known
@@ -25,14 +26,14 @@ class Runtime {
 	#ready = false;
 	#usedCPU = 0; // microseconds already reported
 	#initTime = 0; // milliseconds, taken by the first answer
-	#exit;
+	#stage;
 
-	// exit(status) ends the process, or in a rehearsal nothing.
-	constructor(output, exit) {
+	// stage is where it plays: exit(status) ends the process, and ready() is called once it is ready for calls.
+	constructor(output, stage) {
 		this.session = new Session(output, this);
 		this.handler = undefined;
 		this.maxOutput = Infinity;
-		this.#exit = exit;
+		this.#stage = stage;
 	}
 
 	hello() {
@@ -78,14 +79,22 @@ class Runtime {
 	// become makes the process the function.
 	async become(setup) {
 		const began = performance.now();
+		const usage = process.resourceUsage();
+		this.#usedCPU = usage.userCPUTime + usage.systemCPUTime; // of the blank, which no call pays for
 		try {
 			for (const [name, value] of setup.env) {
 				process.env[name] = value;
 			}
-			provideToRequire();
+			if (process.env.NODE_PATH !== undefined) {
+				provideToRequire(process.env.NODE_PATH);
+			}
+			provideToImport(setup.code, setup.cache);
 			limitMemory(setup.memory);
 			if (setup.cache !== '') {
 				Module.enableCompileCache?.(setup.cache);
+			}
+			if (setup.preparing && setup.cache !== '') {
+				noteImport(setup.code, setup.cache);
 			}
 			this.handler = await load(setup.code, setup.handler);
 		} catch (err) {
@@ -95,7 +104,7 @@ class Runtime {
 		if (setup.preparing) {
 			// Node writes the cache when the process ends, if not before.
 			Module.flushCompileCache?.();
-			this.#exit(0);
+			this.#stage.exit(0);
 			return;
 		}
 		this.#initTime = performance.now() - began;
@@ -108,15 +117,13 @@ class Runtime {
 		for (const call of this.#held.splice(0)) {
 			call.run();
 		}
-		if (this.#setup !== undefined) {
-			setTimeout(() => this.#control(), controlDelay).unref();
-		}
+		this.#stage.ready();
 	}
 
 	#initFailed(err) {
 		const failure = failureOf(err, kinds.init);
 		this.session.output.failure(types.error, 0, (w) => codec.writeFailure(w, failure));
-		this.session.output.drained(() => this.#exit(1));
+		this.session.output.drained(() => this.#stage.exit(1));
 	}
 
 	// call takes a call of the node's.
@@ -139,7 +146,7 @@ class Runtime {
 	// idle is called when a call has ended.
 	idle() {
 		if (this.session.draining && this.session.served.size === 0) {
-			this.session.output.drained(() => this.#exit(0));
+			this.session.output.drained(() => this.#stage.exit(0));
 		}
 	}
 
@@ -170,18 +177,14 @@ class Runtime {
 			},
 		};
 	}
-
-	// #control serves go-plugin, which is in no hurry.
-	#control() {
-		require('./control.js').serve(this);
-	}
 }
 
-// limitMemory keeps V8 from letting garbage grow as it would on a machine of its own. The limit of its heap cannot be
-// set once it runs, but how far the heap grows between two collections can.
+// limitMemory says how far V8's heap may grow between two collections, which is all that can be set while it runs: the
+// limit of the heap cannot. A blank starts with what suits a small instance (see Command in nodejs.go); in a large one
+// fewer collections are worth more than the memory.
 function limitMemory(memory) {
-	if (memory > 0 && memory <= 1 << 30) {
-		v8.setFlagsFromString(`--heap-growing-percent=${memory <= 512 << 20 ? 50 : 100}`);
+	if (memory === 0 || memory > smallMemory) {
+		v8.setFlagsFromString(`--heap-growing-percent=${memory === 0 || memory > 2 * smallMemory ? 0 : 100}`);
 	}
 }
 
