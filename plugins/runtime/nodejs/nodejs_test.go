@@ -14,10 +14,14 @@ import (
 	"github.com/covey-dev/covey/plugins/runtime/nodejs"
 )
 
-// interpreter finds Node.js, or skips the test; in CI it must be there.
+// interpreter finds Node.js, or skips the test; in CI it must be there. COVEY_TEST_NODE names another one to test with.
 func interpreter(t testing.TB) string {
 	t.Helper()
-	for _, path := range nodejs.Interpreters() {
+	candidates := nodejs.Interpreters()
+	if other := os.Getenv("COVEY_TEST_NODE"); other != "" {
+		candidates = []string{other}
+	}
+	for _, path := range candidates {
 		if probe := nodejs.Probe(path); exec.Command(probe[0], probe[1:]...).Run() == nil {
 			return path
 		}
@@ -29,11 +33,16 @@ func interpreter(t testing.TB) string {
 	return ""
 }
 
-// install writes the runtime's files where an interpreter can read them.
+// install writes the runtime's files where an interpreter can read them: in a folder beside those of functions, as in
+// the sandbox.
 func install(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "runtime")
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "runtime")
 	if err := os.CopyFS(dir, nodejs.Files()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("runtime", filepath.Join(parent, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 	return dir
