@@ -140,7 +140,10 @@ class Call {
 					begun = true;
 					this.begin(typeof piece === 'string' ? 'text/plain; charset=utf-8' : 'application/octet-stream');
 				}
-				await this.send(bytes);
+				const wait = this.send(bytes);
+				if (wait !== undefined) {
+					await wait;
+				}
 				if (this.over) {
 					return;
 				}
@@ -168,7 +171,17 @@ class Call {
 		});
 	}
 
-	async send(bytes) {
+	// send sends a piece of a stream. It returns a promise only if it has to wait for credit.
+	send(bytes) {
+		if (bytes.length <= this.credit && bytes.length <= maxPayload && !this.cancelled && !this.over) {
+			this.credit -= bytes.length;
+			this.runtime.session.output.chunk(this.id, bytes, 0);
+			return undefined;
+		}
+		return this.sendSlowly(bytes);
+	}
+
+	async sendSlowly(bytes) {
 		for (let at = 0; at < bytes.length;) {
 			while (this.credit <= 0 && !this.cancelled && !this.over) {
 				await new Promise((resolve) => (this.wake = resolve));
