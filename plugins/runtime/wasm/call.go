@@ -3,7 +3,6 @@ package wasm
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/covey-dev/covey/plugins/runtime/stdio"
 	covey "github.com/covey-dev/covey/plugins/sdk/go"
-	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 )
@@ -69,17 +67,8 @@ func (c *call) start(ctx context.Context) (err error) {
 			err = covey.Errorf("OutOfMemory", "start the module: %v", v)
 		}
 	}()
-	// The name is what modules are told apart by, and copies of one must have none.
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(c.host.args...).
-		WithStdin(bytes.NewReader(c.input)).WithStdout((*stdout)(c)).WithStderr(c.stderr).
-		WithSysWalltime().WithSysNanotime().WithNanosleep(c.sleep).WithRandSource(rand.Reader)
-	if c.host.files != nil {
-		config = config.WithFSConfig(c.host.files)
-	}
-	for _, variable := range c.env {
-		name, value, _ := strings.Cut(variable, "=")
-		config = config.WithEnv(name, value)
-	}
+	config := withEnv(c.host.config, c.env).
+		WithStdin(bytes.NewReader(c.input)).WithStdout((*stdout)(c)).WithStderr(c.stderr).WithNanosleep(c.sleep)
 	instance, err := c.host.engine.runtime.InstantiateModule(ctx, c.host.module.compiled, config)
 	if err != nil {
 		return err

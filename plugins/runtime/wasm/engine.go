@@ -48,9 +48,12 @@ func newEngine(ctx context.Context, private string) (*engine, error) {
 	return e, exportHost(ctx, e.runtime)
 }
 
+// forget takes the cache away: what is compiled from now on is kept in memory alone.
+func (e *engine) forget() error { return os.RemoveAll(e.link) }
+
 // useCache makes the engine keep compiled modules in cache, and find them there. Without a cache it keeps none.
 func (e *engine) useCache(cache string, fill bool) error {
-	if err := os.RemoveAll(e.link); err != nil {
+	if err := e.forget(); err != nil {
 		return err
 	}
 	if cache == "" {
@@ -86,7 +89,7 @@ func (e *engine) compile(ctx context.Context, binary []byte) (wazero.CompiledMod
 	}
 	// It may be the cache that is wrong, damaged or of another version, and not the module. Without a cache, compiling
 	// ends with the error that nothing could be written; the engine has the code in memory by then.
-	if err := os.RemoveAll(e.link); err != nil {
+	if err := e.forget(); err != nil {
 		return nil, err
 	}
 	compiled, err = e.runtime.CompileModule(ctx, binary)

@@ -2,10 +2,12 @@ package wasm
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"runtime/debug"
+	"strings"
 
 	"github.com/covey-dev/covey/plugins/runtime/stdio"
 	covey "github.com/covey-dev/covey/plugins/sdk/go"
@@ -25,15 +27,16 @@ type host struct {
 	log    *stdio.Log
 	setup  *covey.Setup
 	module *module
-	args   []string
-	env    []string
-	files  wazero.FSConfig
+	config wazero.ModuleConfig // what all calls have in common
 	memory *budget
 }
 
 // Main runs the runtime as a process that a node started. It does not return.
 func Main() {
 	ctx := context.Background()
+	// The heap is small beside what compiling and calls pass through it; collecting it seldom costs little memory.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(hostMemory)
 	e, err := newEngine(ctx, os.TempDir())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "covey: start the engine:", err)
@@ -62,20 +65,33 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 	if s.Preparing {
 		return nil, h.engine.publishCache(s.Cache)
 	}
-	h.setup, h.args = s, args
-	h.env = stdio.Base(nil, s, envInit, envStream, envContentType)
-	h.memory = newBudget(s.Memory)
-	h.files = wazero.NewFSConfig().WithReadOnlyDirMount(s.Code, "/").WithDirMount(os.TempDir(), "/tmp")
+	h.setup, h.memory = s, newBudget(s.Memory)
+	h.config = withEnv(baseConfig(args), stdio.Base(nil, s, envInit, envStream, envContentType)).
+		WithFSConfig(wazero.NewFSConfig().WithReadOnlyDirMount(s.Code, "/").WithDirMount(os.TempDir(), "/tmp"))
 	if s.Env.Get(envInit) != "" {
 		return h.handle, h.initialise(ctx)
 	}
 	return h.handle, nil
 }
 
+// baseConfig is what every instance of every module has. It has no name: that is what modules are told apart by, and
+// copies of one must have none.
+func baseConfig(args []string) wazero.ModuleConfig {
+	return wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(args...).
+		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
+}
+
+func withEnv(config wazero.ModuleConfig, env []string) wazero.ModuleConfig {
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
+		config = config.WithEnv(name, value)
+	}
+	return config
+}
+
 // initialise runs the module once without a call.
 func (h *host) initialise(ctx context.Context) error {
-	env := append(slices.Clone(h.env), envInit+"=1")
-	c := &call{host: h, ctx: ctx, env: env, stderr: h.log.Stderr(""), most: maxInitOutput}
+	c := &call{host: h, ctx: ctx, env: []string{envInit + "=1"}, stderr: h.log.Stderr(""), most: maxInitOutput}
 	return c.run()
 }
 
@@ -89,7 +105,7 @@ func (h *host) handle(ctx context.Context, payload []byte, w io.Writer) ([]byte,
 		covey.SetContentType(ctx, t)
 	}
 	c := &call{
-		host: h, ctx: ctx, env: stdio.Environment(h.env, i), input: payload, requestID: i.RequestID,
+		host: h, ctx: ctx, env: stdio.Environment(nil, i), input: payload, requestID: i.RequestID,
 		stderr: h.log.Stderr(i.RequestID), most: covey.MaxOutput(ctx),
 	}
 	if h.setup.Env.Get(envStream) != "" {

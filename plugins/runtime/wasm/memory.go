@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/experimental"
@@ -9,6 +10,11 @@ import (
 const (
 	// hostMemory is what this process needs for itself of its limit.
 	hostMemory = 24 << 20
+	// keepMost is the size up to which a memory is cleared and used again instead of being given back: clearing costs
+	// less than the interrupts with which the kernel tells all processors that pages are gone.
+	keepMost = 512 << 10
+	// keepCount is how many are kept.
+	keepCount = 8
 	// leastMemory is what modules get of a limit that is hardly above that: they rather find out themselves.
 	leastMemory = 1 << 20
 )
@@ -17,6 +23,9 @@ const (
 type budget struct {
 	most uint64 // zero for no limit
 	used atomic.Uint64
+
+	mu   sync.Mutex
+	kept [][]byte // cleared memories
 }
 
 // newBudget makes the budget of an instance with so much memory, zero for no limit.
@@ -41,8 +50,35 @@ func (b *budget) take(n uint64) bool {
 
 func (b *budget) give(n uint64) { b.used.Add(-n) }
 
-// allocator gives one module its memory, outside of Go's heap: the kernel makes only those pages that
-// the module touches, and takes them back at once.
+// reserve returns zeroed memory for a module that may grow to most bytes.
+func (b *budget) reserve(most uint64) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if last := len(b.kept) - 1; last >= 0 && uint64(len(b.kept[last])) == most {
+		kept := b.kept[last]
+		b.kept = b.kept[:last]
+		return kept, nil
+	}
+	return reserve(most)
+}
+
+// release takes memory back of which the module used the first so many bytes.
+func (b *budget) release(reserved []byte, used uint64) {
+	b.give(used)
+	if used <= keepMost && reserved != nil {
+		clear(reserved[:used])
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.kept) < keepCount {
+			b.kept = append(b.kept, reserved)
+			return
+		}
+	}
+	unreserve(reserved)
+}
+
+// allocator gives one module its memory, outside of Go's heap: the kernel makes only those pages that the module
+// touches, and has large ones back at once.
 type allocator struct {
 	budget *budget
 	given  []*memory
@@ -57,7 +93,7 @@ func (a *allocator) Allocate(_, most uint64) experimental.LinearMemory {
 	}
 	m := &memory{budget: a.budget}
 	// Without addresses the first Reallocate fails, which is all that there is to say.
-	m.reserved, _ = reserve(most)
+	m.reserved, _ = a.budget.reserve(most)
 	a.given = append(a.given, m)
 	return m
 }
@@ -65,8 +101,7 @@ func (a *allocator) Allocate(_, most uint64) experimental.LinearMemory {
 // release gives everything back. The module must have ended.
 func (a *allocator) release() {
 	for _, m := range a.given {
-		a.budget.give(m.size)
-		unreserve(m.reserved)
+		a.budget.release(m.reserved, m.size)
 	}
 	a.given = nil
 }

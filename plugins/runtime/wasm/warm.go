@@ -25,7 +25,7 @@ func (h *host) warmUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, args: []string{"warm"}, memory: newBudget(0)}
+		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, config: baseConfig([]string{"warm"}), memory: newBudget(0)}
 		c := &call{host: warm, ctx: ctx, env: []string{"A=B"}, input: []byte("warm"), stderr: h.log.Stderr("")}
 		if err := c.run(); err != nil {
 			return err
@@ -37,5 +37,6 @@ func (h *host) warmUp(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	// Removing files takes time that nobody has later.
+	return h.engine.forget()
 }
