@@ -66,8 +66,7 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 		return nil, h.engine.publishCache(s.Cache)
 	}
 	h.setup, h.memory = s, newBudget(s.Memory)
-	h.config = withEnv(baseConfig(args), stdio.Base(nil, s, envInit, envStream, envContentType)).
-		WithFSConfig(wazero.NewFSConfig().WithReadOnlyDirMount(s.Code, "/").WithDirMount(os.TempDir(), "/tmp"))
+	h.config = withFiles(withEnv(baseConfig(args), stdio.Base(nil, s, envInit, envStream, envContentType)), s.Code)
 	if s.Env.Get(envInit) != "" {
 		return h.handle, h.initialise(ctx)
 	}
@@ -79,6 +78,12 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 func baseConfig(args []string) wazero.ModuleConfig {
 	return wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(args...).
 		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader)
+}
+
+// withFiles shows a module the code and a private folder.
+func withFiles(config wazero.ModuleConfig, code string) wazero.ModuleConfig {
+	files := wazero.NewFSConfig().WithReadOnlyDirMount(code, "/").WithDirMount(os.TempDir(), "/tmp")
+	return config.WithFSConfig(files)
 }
 
 func withEnv(config wazero.ModuleConfig, env []string) wazero.ModuleConfig {

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"os"
 
 	"github.com/covey-dev/covey/plugins/runtime/wasm/checkpoint"
 )
@@ -20,12 +21,13 @@ func (h *host) warmUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	config := withFiles(baseConfig([]string{"warm"}), os.TempDir())
 	for range 2 {
 		compiled, err := h.engine.compile(ctx, checked)
 		if err != nil {
 			return err
 		}
-		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, config: baseConfig([]string{"warm"}), memory: newBudget(0)}
+		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, config: config, memory: newBudget(0)}
 		c := &call{host: warm, ctx: ctx, env: []string{"A=B"}, input: []byte("warm"), stderr: h.log.Stderr("")}
 		if err := c.run(); err != nil {
 			return err

@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 )
 
 // errTruncated is the error of a module that ends too early.
@@ -55,16 +54,6 @@ func (r *reader) uint() uint64 {
 	}
 	r.at += n
 	return v
-}
-
-// uint32 reads an unsigned number of 32 bits.
-func (r *reader) uint32() uint32 {
-	v := r.uint()
-	if v > 1<<32-1 {
-		r.fail(fmt.Errorf("the number %d has more than 32 bits", v))
-		return 0
-	}
-	return uint32(v)
 }
 
 // leb passes over a number, signed or not.
