@@ -126,18 +126,32 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkHash hashes a megabyte in the module: what checkpoints cost shows here.
+// BenchmarkHash hashes a megabyte in the module, with its checkpoints and without them.
 func BenchmarkHash(b *testing.B) {
-	handler, err := newHost(b).become(context.Background(), &covey.Setup{Code: hashCode})
-	if err != nil {
-		b.Fatal(err)
-	}
 	event := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	b.SetBytes(int64(len(event)))
-	for b.Loop() {
-		if _, err := handler(b.Context(), event, nil); err != nil {
-			b.Fatal(err)
-		}
+	for _, name := range []string{"checked", "unchecked"} {
+		b.Run(name, func(b *testing.B) {
+			h := newHost(b)
+			handler, err := h.become(context.Background(), &covey.Setup{Code: hashCode})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if name == "unchecked" {
+				binary, err := os.ReadFile(filepath.Join(hashCode, "hash.wasm"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if h.module.compiled, err = h.engine.compile(context.Background(), binary); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.SetBytes(int64(len(event)))
+			for b.Loop() {
+				if _, err := handler(b.Context(), event, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
