@@ -82,8 +82,14 @@ func (e *engine) publishCache(cache string) error {
 }
 
 // compile returns the machine code of a module, from the cache if it is there.
-func (e *engine) compile(ctx context.Context, binary []byte) (wazero.CompiledModule, error) {
-	compiled, err := e.runtime.CompileModule(ctx, binary)
+func (e *engine) compile(ctx context.Context, binary []byte) (compiled wazero.CompiledModule, err error) {
+	defer func() {
+		// Some modules that are not valid make wazero's validator panic instead of saying so.
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the module is not valid: %v", v)
+		}
+	}()
+	compiled, err = e.runtime.CompileModule(ctx, binary)
 	if err == nil {
 		return compiled, nil
 	}
