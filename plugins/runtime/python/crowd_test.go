@@ -37,9 +37,7 @@ func TestCrowd(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if err := f.conn.Drain(); err != nil {
-					t.Fatal(err)
-				}
+				f.drain()
 				if code, _ := f.ended(); code != 0 {
 					t.Errorf("exit status %d", code)
 				}

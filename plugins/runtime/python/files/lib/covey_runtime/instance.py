@@ -54,6 +54,7 @@ class Instance:
         # Held by whoever reads, also while the main thread waits for the node.
         self._reading = allocate_lock()
         self._gate_lock = allocate_lock()
+        self._answering = set()  # calls whose answers are being sent
         self._busy = False  # the main thread runs a call
         self._watchers = 0  # host calls that somebody has to read the answers of
         self._epoll = select.epoll()
@@ -137,12 +138,14 @@ class Instance:
         """Answer a call with the frame that ends it."""
         # Before the answer, or its reader could see the log end before the last line.
         flush()
+        self._answering.add(call)
         # The slot is free before the answer leaves, or the next call could find it taken.
         call.conn.calls.pop(call.id, None)
         try:
             call.conn.send(frame[0], frame[1], call.id, frame[2], frame[3])
         except OSError:
             pass  # The node is gone, as the reader is about to find out.
+        self._answering.discard(call)
         if self.first.draining:
             self.check_drained()
 
@@ -416,6 +419,8 @@ class Instance:
         for conn in self.connections():
             if not conn.draining or conn.calls:
                 return
+        if self._answering:
+            return  # Whoever answers looks here again.
         self.drained = True
         if self.loop is not None:
             self.loop.call_soon_threadsafe(self.loop.stop)
