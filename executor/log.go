@@ -71,7 +71,9 @@ func (p *pool) pumpLogs() {
 	p.mu.Lock()
 	logs := make([]*instanceLog, 0, len(p.all))
 	for in := range p.all {
-		logs = append(logs, in.log)
+		if in.state != StateStarting { // it has no output that could be read yet
+			logs = append(logs, in.log)
+		}
 	}
 	p.mu.Unlock()
 	for _, l := range logs {

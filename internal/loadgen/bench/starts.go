@@ -34,11 +34,11 @@ func (b *bench) colds(ctx context.Context) (err error) {
 		return err
 	}
 	defer node.Close()
-	names := b.functions("cold", b.plan.colds+1)
-	if err := b.deployAll(ctx, names, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
+	colds := names("cold", b.plan.colds+1)
+	if err := b.deployAll(ctx, colds, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
 		return err
 	}
-	figures, err := measureColds(ctx, node, names, func() (float64, error) { return b.floor(ctx) })
+	figures, err := measureColds(ctx, node, colds, func() (float64, error) { return b.floor(ctx) })
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,11 @@ const starters = 8
 // burst measures how many instances start in a second when many functions are
 // called at once for the first time.
 func (b *bench) burst(ctx context.Context) error {
-	names := b.functions("burst", b.plan.starts)
-	if err := b.deployAll(ctx, names, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
+	starts := names("burst", b.plan.starts)
+	if err := b.deployAll(ctx, starts, b.echo, wire.FunctionSpec{MemoryBytes: 64 << 20}); err != nil {
 		return err
 	}
-	rate, err := b.startAll(ctx, names)
+	rate, err := b.startAll(ctx, starts)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,9 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 	if s.Preparing {
 		return nil, h.engine.publishCache(s.Cache)
 	}
-	h.setup, h.memory = s, newBudget(s.Memory)
+	own := ownMemory(s.Concurrency)
+	debug.SetMemoryLimit(int64(own))
+	h.setup, h.memory = s, newBudget(s.Memory, own)
 	h.config = withFiles(withEnv(baseConfig(args), stdio.Base(nil, s, envInit, envStream, envContentType)), s.Code)
 	if s.Env.Get(envInit) != "" {
 		return h.handle, h.initialise(ctx)

@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	// hostMemory is what this process needs for itself of its limit.
+	// hostMemory is what this process needs for itself of its limit, with one call at a time.
 	hostMemory = 24 << 20
+	// callMemory is what it needs more for each further call at once. Too little of it, and the process does nothing
+	// but collect garbage.
+	callMemory = 4 << 20
 	// keepMost is the size up to which a memory is cleared and used again instead of being given back: clearing costs
 	// less than the interrupts with which the kernel tells all processors that pages are gone.
 	keepMost = 512 << 10
@@ -28,15 +31,21 @@ type budget struct {
 	kept [][]byte // cleared memories
 }
 
-// newBudget makes the budget of an instance with so much memory, zero for no limit.
-func newBudget(limit uint64) *budget {
+// ownMemory is what this process needs for itself when it runs so many calls at once.
+func ownMemory(concurrency uint32) uint64 {
+	return hostMemory + uint64(max(concurrency, 1)-1)*callMemory
+}
+
+// newBudget makes the budget of an instance with so much memory, zero for no limit, of which the process needs own
+// for itself.
+func newBudget(limit, own uint64) *budget {
 	switch {
 	case limit == 0:
 		return &budget{}
-	case limit < hostMemory+leastMemory:
+	case limit < own+leastMemory:
 		return &budget{most: leastMemory}
 	}
-	return &budget{most: limit - hostMemory}
+	return &budget{most: limit - own}
 }
 
 // take takes n bytes, or nothing.

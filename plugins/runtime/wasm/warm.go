@@ -27,7 +27,7 @@ func (h *host) warmUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, config: config, memory: newBudget(0)}
+		warm := &host{engine: h.engine, log: h.log, module: &module{compiled: compiled}, config: config, memory: newBudget(0, 0)}
 		c := &call{host: warm, ctx: ctx, env: []string{"A=B"}, input: []byte("warm"), stderr: h.log.Stderr("")}
 		if err := c.run(); err != nil {
 			return err
