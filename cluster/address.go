@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/covey-dev/covey/cluster/gossip"
 	"github.com/covey-dev/covey/cluster/group"
@@ -190,15 +191,18 @@ func peerAddress(m *state.Member, peers map[state.NodeID]gossip.Peer) string {
 	return m.PeerAddress
 }
 
-// knownGossip returns the gossip addresses of all members, for rejoining.
-func (c *Cluster) knownGossip() map[state.NodeID]string {
-	known := map[state.NodeID]string{}
-	for _, p := range c.dir.peers() {
-		known[p.ID] = p.Gossip
-	}
+// knownGossip returns the gossip addresses of all members, for rejoining: what the
+// state recorded, and where they were last heard of, which may be newer.
+func (c *Cluster) knownGossip() map[state.NodeID][]string {
+	known := map[state.NodeID][]string{}
 	for _, m := range c.View().Members() {
 		if m.GossipAddress != "" {
-			known[m.ID] = m.GossipAddress
+			known[m.ID] = append(known[m.ID], m.GossipAddress)
+		}
+	}
+	for _, p := range c.dir.peers() {
+		if p.Gossip != "" && !slices.Contains(known[p.ID], p.Gossip) {
+			known[p.ID] = append(known[p.ID], p.Gossip)
 		}
 	}
 	return known

@@ -97,18 +97,24 @@ func (c *Cluster) watchPeers(ctx context.Context) error {
 	}
 }
 
-// known returns where the others are, for peers.json.
+// known returns where the others are, for peers.json. Of a member that gossip has not
+// heard of since this start, the state may know an older address than the file.
 func (c *Cluster) known(peers []Peer) []knownPeer {
-	gossiped := c.knownGossip()
-	heard := c.gossip.Peers()
+	heard, view := c.gossip.Peers(), c.View()
+	written := c.dir.peers()
 	var known []knownPeer
 	for _, p := range peers {
 		if p.Self {
 			continue
 		}
-		k := knownPeer{ID: p.ID, Peer: p.PeerAddress, Gossip: gossiped[p.ID]}
+		k := knownPeer{ID: p.ID, Peer: p.PeerAddress}
+		if m := view.Member(p.ID); m != nil {
+			k.Gossip = m.GossipAddress
+		}
 		if h, ok := heard[p.ID]; ok {
 			k.Gossip = h.Address
+		} else if i := slices.IndexFunc(written, func(w knownPeer) bool { return w.ID == p.ID }); i >= 0 {
+			k = written[i]
 		}
 		known = append(known, k)
 	}

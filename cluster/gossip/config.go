@@ -30,9 +30,9 @@ type Config struct {
 	// Admit refuses nodes by their id; it is asked under memberlist's lock and
 	// must answer from memory.
 	Admit func(state.NodeID) error
-	// Known returns the gossip addresses of the members, to call those that are
-	// not seen alive.
-	Known func() map[state.NodeID]string
+	// Known returns the gossip addresses that each member may have, to call those that
+	// are not seen alive.
+	Known func() map[state.NodeID][]string
 	// OnPeers, if set, is called after peers changed, and OnWarm for every change
 	// of another node's warm set, both from Run's goroutine.
 	OnPeers func()

@@ -263,10 +263,10 @@ func (g *Gossip) pass() bool {
 func (g *Gossip) rejoin(ctx context.Context) {
 	peers := g.Peers()
 	var absent []string
-	for id, address := range g.cfg.Known() {
-		if p, ok := peers[id]; id != g.cfg.ID && address != "" && (!ok || !p.Alive) {
-			absent = append(absent, address)
-			if ok && p.Address != address {
+	for id, addresses := range g.cfg.Known() {
+		if p, ok := peers[id]; id != g.cfg.ID && (!ok || !p.Alive) {
+			absent = append(absent, addresses...)
+			if ok {
 				absent = append(absent, p.Address)
 			}
 		}

@@ -52,12 +52,12 @@ func start(t *testing.T, id state.NodeID, tune ...func(*Config)) *member {
 			}
 			return nil
 		},
-		Known: func() map[state.NodeID]string {
+		Known: func() map[state.NodeID][]string {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			known := map[state.NodeID]string{}
+			known := map[state.NodeID][]string{}
 			for k, v := range m.known {
-				known[k] = v
+				known[k] = []string{v}
 			}
 			return known
 		},
