@@ -8,5 +8,8 @@
 // about itself. Timings are the default ones, so most of a test's time is waiting
 // for elections and promotions, and tests run many at a time.
 //
+// What the previous release left lies in testdata/previous and is taken over by this
+// one (takeover_test.go).
+//
 // Long counts need COVEY_SOAK=1. Tests that need root fail without it when CI=true.
 package e2e

@@ -22,6 +22,7 @@ import (
 type node struct {
 	t    testing.TB
 	name string
+	bin  string // the daemon's program
 	dir  string
 	log  string // what the daemon wrote, over all its starts
 
@@ -46,7 +47,7 @@ type process struct {
 func newNode(t testing.TB, name string) *node {
 	t.Helper()
 	root := t.TempDir()
-	n := &node{t: t, name: name, dir: filepath.Join(root, "data"), log: filepath.Join(root, name+".log")}
+	n := &node{t: t, name: name, bin: coveyBin, dir: filepath.Join(root, "data"), log: filepath.Join(root, name+".log")}
 	n.move()
 	out, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -127,7 +128,7 @@ func (n *node) launch(flags ...string) *process {
 		"start", "--name", n.name, "--data-dir", n.dir, "--advertise", "127.0.0.1",
 		"--api", n.api, "--peer", n.peer, "--gossip", n.gossip, "--memory", "2GiB", "--log-format", "json",
 	}, flags...)
-	cmd := exec.Command(coveyBin, args...)
+	cmd := exec.Command(n.bin, args...)
 	cmd.Env = environment()
 	cmd.Stdout, cmd.Stderr = n.outputs, n.outputs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
