@@ -81,10 +81,13 @@ func (c *cluster) covey(args ...string) string {
 }
 
 // covey runs one command, bounded in time. Its error holds what it said.
-func covey(args ...string) (stdout string, err error) {
+func covey(args ...string) (stdout string, err error) { return run(coveyBin, args...) }
+
+// run is covey with another program.
+func run(program string, args ...string) (stdout string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, coveyBin, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = environment()
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

@@ -9,7 +9,8 @@
 // for elections and promotions, and tests run many at a time.
 //
 // What the previous release left lies in testdata/previous and is taken over by this
-// one (takeover_test.go).
+// one (takeover_test.go); its binary, built from the history, and this one are nodes of
+// one cluster (upgrade_test.go).
 //
 // Long counts need COVEY_SOAK=1. Tests that need root fail without it when CI=true.
 package e2e

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -23,6 +24,17 @@ type release struct {
 	// covey is the daemon; function keeps the ledger and conformance does what the
 	// suite of package plugintest asks for, both built with the SDK of that time.
 	covey, function, conformance string
+}
+
+// previousRelease returns the release that this one follows. Its programs are built
+// from the history, which a shallow clone has not: the test is skipped there.
+func previousRelease(t *testing.T) *release {
+	t.Helper()
+	commit, err := os.ReadFile(filepath.Join(previousDir, "commit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRelease(t, strings.TrimSpace(string(commit)))
 }
 
 // newRelease builds the programs of a commit, once: they stay in build/previous.
@@ -93,6 +105,14 @@ func (r *release) node(t testing.TB, name string) *node {
 	n := newNode(t, name)
 	n.bin = r.covey
 	return n
+}
+
+// upgrade restarts the daemon as the new one, as an operator does.
+func (n *node) upgrade() {
+	n.t.Helper()
+	n.stop()
+	n.bin = coveyBin
+	n.start()
 }
 
 // untar writes the files of an archive to a folder.
