@@ -149,6 +149,18 @@ func TestTwoSendersHelpEachOther(t *testing.T) {
 	}
 }
 
+func TestChunkBehindTheLastBeginsNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "a")
+	data := content(1, 300)
+	d := mustPut(t, c.stores["a"], data)
+	// A sender that ServePut told to go on just before another one completed d.
+	rx, err := c.stores["a"].receiving(Chunk{Digest: d, Size: 300, Data: data})
+	if rx != nil || err != nil {
+		t.Errorf("a receive of a blob that is whole: %v, %v", rx, err)
+	}
+}
+
 func TestReceiverRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	s := newCluster(t, "a").stores["a"]

@@ -108,6 +108,9 @@ func (s *Store) ServePut(ctx context.Context, c Chunk) (next int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if rx == nil {
+		return c.Size, nil
+	}
 	next, err = rx.take(c)
 	if err != nil || next == c.Size {
 		s.endReceive(c.Digest, rx)
@@ -147,7 +150,9 @@ func (s *Store) holds(ctx context.Context, d Digest) (bool, error) {
 	return s.touch(d), f.Close()
 }
 
-// receiving finds or begins the receive that c belongs to.
+// receiving finds or begins the receive that c belongs to. It is nil when another
+// sender's last chunk has completed the blob since ServePut looked: a new receive
+// would only wait for its time to run out.
 func (s *Store) receiving(c Chunk) (*receive, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +164,9 @@ func (s *Store) receiving(c Chunk) (*receive, error) {
 			return nil, fmt.Errorf("%w: size %d, another sender says %d", ErrBadChunk, c.Size, rx.size)
 		}
 		return rx, nil
+	}
+	if s.touchLocked(c.Digest) {
+		return nil, nil
 	}
 	if len(s.receives) >= receiveMax {
 		return nil, ErrBusy

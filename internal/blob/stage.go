@@ -177,6 +177,10 @@ func (s *Store) enter(d Digest) error {
 func (s *Store) touch(d Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.touchLocked(d)
+}
+
+func (s *Store) touchLocked(d Digest) bool {
 	e := s.entries[d]
 	if e == nil || !e.verified {
 		return false
