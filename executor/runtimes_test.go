@@ -15,14 +15,13 @@ import (
 )
 
 // TestRuntimesConformance runs the suite against every runtime that the machine has, on
-// the real executor, but for wasm: a crowd of 64 Go modules in one confined instance
-// sometimes gets stuck, while the same host outside of the sandbox passes (its own
-// package). On a machine that lacks a runtime it says so; in CI it fails.
+// the real executor. On a machine that lacks a runtime it says so; in CI it fails.
 func TestRuntimesConformance(t *testing.T) {
 	t.Parallel()
 	have := detected(t)
 	programs := t.TempDir() // those that are compiled
 	goBuild(t, filepath.Join(programs, "native/conformance"), "../plugins/runtime/stdio/testdata/conformance")
+	goBuild(t, filepath.Join(programs, "wasm/conformance.wasm"), "../plugins/runtime/stdio/testdata/conformance", "GOOS=wasip1", "GOARCH=wasm")
 	goBuild(t, filepath.Join(programs, "lambda/bootstrap"), "../plugins/examples/lambda-conformance")
 	beyondLambda := []plugintest.Capability{plugintest.ServesHostCalls, plugintest.TellsCancellation, plugintest.TellsFullContext}
 	for _, tc := range []struct {
@@ -39,6 +38,9 @@ func TestRuntimesConformance(t *testing.T) {
 		}},
 		{"exec servers", programs + "/native", hostedRuntime{
 			Runtime: have["exec"], handler: "conformance", env: map[string]string{"COVEY_EXEC_MODE": "http"},
+		}},
+		{"wasm", programs + "/wasm", hostedRuntime{
+			Runtime: have["wasm"], env: map[string]string{"COVEY_WASM_INIT": "1"}, stream: "COVEY_WASM_STREAM", memory: 1 << 30,
 		}},
 		{"lambda Go", programs + "/lambda", hostedRuntime{Runtime: have["lambda"], lacks: beyondLambda, memory: 1 << 30}},
 		{"lambda Python", "../plugins/runtime/lambda/testdata/python", hostedRuntime{

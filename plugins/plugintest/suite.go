@@ -376,6 +376,15 @@ func testConcurrent(t *testing.T, target Target) {
 			if _, err := invoke(t, f, requestID(t, i+1), program.Input{Op: program.OpMeet, N: crowd}); err != nil {
 				t.Errorf("call %d: %v", i, err)
 			}
+			// What a call is told about itself is its own, whoever else is told at that moment.
+			id, got := requestID(t, crowd+i+1), program.Seen{}
+			body, err := invoke(t, f, id, program.Input{Op: program.OpContext})
+			if err == nil {
+				err = json.Unmarshal(body, &got)
+			}
+			if err != nil || got.RequestID != id {
+				t.Errorf("call %s was told that it is %q: %v", id, got.RequestID, err)
+			}
 		})
 	}
 	wg.Wait()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/covey-dev/covey/plugins/runtime/stdio"
@@ -27,7 +28,8 @@ type host struct {
 	log    *stdio.Log
 	setup  *covey.Setup
 	module *module
-	config wazero.ModuleConfig // what all calls have in common
+	config wazero.ModuleConfig // what all calls have in common but for the environment
+	env    []string            // of all calls
 	memory *budget
 }
 
@@ -68,7 +70,8 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 	own := ownMemory(s.Concurrency)
 	debug.SetMemoryLimit(int64(own))
 	h.setup, h.memory = s, newBudget(s.Memory, own)
-	h.config = withFiles(withEnv(baseConfig(args), stdio.Base(nil, s, envInit, envStream, envContentType)), s.Code)
+	h.config = withFiles(baseConfig(args), s.Code)
+	h.env = stdio.Base(nil, s, envInit, envStream, envContentType)
 	if s.Env.Get(envInit) != "" {
 		return h.handle, h.initialise(ctx)
 	}
@@ -88,6 +91,8 @@ func withFiles(config wazero.ModuleConfig, code string) wazero.ModuleConfig {
 	return config.WithFSConfig(files)
 }
 
+// withEnv adds an environment to a config that has none. Configs made from one that has some share its memory, and calls
+// at the same time would see each other's variables.
 func withEnv(config wazero.ModuleConfig, env []string) wazero.ModuleConfig {
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
@@ -98,7 +103,7 @@ func withEnv(config wazero.ModuleConfig, env []string) wazero.ModuleConfig {
 
 // initialise runs the module once without a call.
 func (h *host) initialise(ctx context.Context) error {
-	c := &call{host: h, ctx: ctx, env: []string{envInit + "=1"}, stderr: h.log.Stderr(""), most: maxInitOutput}
+	c := &call{host: h, ctx: ctx, env: append(slices.Clone(h.env), envInit+"=1"), stderr: h.log.Stderr(""), most: maxInitOutput}
 	return c.run()
 }
 
@@ -112,7 +117,7 @@ func (h *host) handle(ctx context.Context, payload []byte, w io.Writer) ([]byte,
 		covey.SetContentType(ctx, t)
 	}
 	c := &call{
-		host: h, ctx: ctx, env: stdio.Environment(nil, i), input: payload, requestID: i.RequestID,
+		host: h, ctx: ctx, env: stdio.Environment(h.env, i), input: payload, requestID: i.RequestID,
 		stderr: h.log.Stderr(i.RequestID), most: covey.MaxOutput(ctx),
 	}
 	if h.setup.Env.Get(envStream) != "" {

@@ -10,9 +10,9 @@ import (
 const (
 	// hostMemory is what this process needs for itself of its limit, with one call at a time.
 	hostMemory = 24 << 20
-	// callMemory is what it needs more for each further call at once. Too little of it, and the process does nothing
-	// but collect garbage.
-	callMemory = 4 << 20
+	// callMemory is what it needs more for each further call at once. wazero keeps 1.2 MiB for a running module that Go
+	// has compiled, and the rest spares the process collecting garbage all the time.
+	callMemory = 2 << 20
 	// keepMost is the size up to which a memory is cleared and used again instead of being given back: clearing costs
 	// less than the interrupts with which the kernel tells all processors that pages are gone.
 	keepMost = 512 << 10

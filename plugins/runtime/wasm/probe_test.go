@@ -3,12 +3,15 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/covey-dev/covey/plugins/frame"
 	covey "github.com/covey-dev/covey/plugins/sdk/go"
 )
 
@@ -35,6 +38,30 @@ func mustProbe(t testing.TB, module string, change func(*covey.Setup)) covey.Run
 func do(ctx context.Context, handler covey.RuntimeHandler, event string) (string, error) {
 	out, err := handler(covey.NewContext(ctx, covey.Invocation{RequestID: "r", Attempt: 1}), []byte(event), nil)
 	return string(out), err
+}
+
+func TestCallsAtOnceHaveTheirOwnEnvironment(t *testing.T) {
+	t.Parallel()
+	// Three variables, so that a list of them has room for more.
+	env := frame.Attributes{{Name: "A", Value: "1"}, {Name: "B", Value: "2"}, {Name: "C", Value: "3"}}
+	handler, err := newHost(t).become(t.Context(), &covey.Setup{Code: conformance(t), Cache: prepared(t), Env: env, Concurrency: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	for caller := range 4 {
+		calls.Go(func() {
+			for i := range 5 {
+				id := fmt.Sprintf("%d-%d", caller, i)
+				ctx := covey.NewContext(t.Context(), covey.Invocation{RequestID: id, Attempt: 1})
+				out, err := handler(ctx, []byte(`{"op":"env","data":"COVEY_REQUEST_ID"}`), nil)
+				if want := fmt.Sprintf(`"data":%q`, id); err != nil || !strings.Contains(string(out), want) {
+					t.Errorf("call %s: got %s, %v", id, out, err)
+				}
+			}
+		})
+	}
+	calls.Wait()
 }
 
 func TestErrorsOfModules(t *testing.T) {
