@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/covey-dev/covey/internal/archive"
+	"github.com/covey-dev/covey/internal/forks"
 )
 
 // keptBytes bounds the unpacked code that no instance uses. Less means that code is
@@ -145,6 +146,7 @@ func (ts *trees) unpack(ctx context.Context, t *tree) (int64, error) {
 	case err != nil:
 		return 0, fmt.Errorf("unpack code: %w", err)
 	}
+	forks.Settle() // there may be programs in it
 	return sizeOf(t.path)
 }
 

@@ -51,16 +51,6 @@ func dropCache(f *os.File) {
 	_ = conn.Control(func(fd uintptr) { _ = unix.Fadvise(int(fd), 0, 0, unix.FADV_DONTNEED) })
 }
 
-// settleForks waits until no child of ours sits between fork and exec. Such a
-// child still holds the descriptors that this process had open for writing, and
-// executing a file that anybody has open for writing fails with ETXTBSY. Go
-// holds ForkLock until the child has called exec.
-func settleForks() {
-	syscall.ForkLock.Lock()
-	//lint:ignore SA2001 the lock is taken to wait for its present holders
-	syscall.ForkLock.Unlock()
-}
-
 // fileID tells whether a path still names the file that was verified.
 type fileID struct {
 	dev, ino     uint64

@@ -16,8 +16,6 @@ func reopen(f *os.File) (*os.File, error) { return os.Open(f.Name()) }
 
 func dropCache(*os.File) {}
 
-func settleForks() {}
-
 // fileID tells whether a path still names the file that was verified.
 type fileID struct {
 	size  int64

@@ -7,6 +7,8 @@ import (
 	"hash"
 	"path/filepath"
 	"time"
+
+	"github.com/covey-dev/covey/internal/forks"
 )
 
 // blobMode lets every user execute a blob through an inherited descriptor. The
@@ -120,7 +122,7 @@ func (st *stage) commit(d Digest) error {
 		st.discard()
 		return fmt.Errorf("commit blob %s: %w", d, diskError(err))
 	}
-	settleForks()
+	forks.Settle()
 	if err := s.publish(d, st.file.Name()); err != nil {
 		return fmt.Errorf("commit blob %s: %w", d, diskError(err))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/covey-dev/covey/executor/hosts"
 	"github.com/covey-dev/covey/executor/sandbox"
 	"github.com/covey-dev/covey/internal/archive"
+	"github.com/covey-dev/covey/internal/forks"
 	"github.com/covey-dev/covey/node/cli/manifest"
 	"github.com/covey-dev/covey/node/cli/source"
 	"github.com/covey-dev/covey/node/client/wire"
@@ -242,6 +243,7 @@ func (r *Runner) keep(path string) (digest string, err error) {
 	// Executed by descriptor, by another user.
 	err = errors.Join(err, out.Chmod(0o555), out.Close())
 	digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	forks.Settle()
 	if err == nil {
 		err = os.Rename(out.Name(), filepath.Join(r.codeDir(), digest))
 	}
