@@ -153,7 +153,7 @@ func (n *Node) openMetrics(context.Context) error {
 // openSandbox comes first: it ends what an earlier daemon left running.
 func (n *Node) openSandbox(context.Context) error {
 	cfg := sandbox.DefaultConfig()
-	cfg.DataDir, cfg.Logger = n.cfg.DataDir, n.cfg.Logger
+	cfg.DataDir, cfg.Links, cfg.Logger = n.cfg.DataDir, hosts.Links(n.cfg.DataDir, hosts.Sources()), n.cfg.Logger
 	sb, err := sandbox.New(cfg)
 	if err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)

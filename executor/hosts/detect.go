@@ -33,6 +33,8 @@ type Source struct {
 
 	// Files are what the runtime's interpreter runs.
 	Files fs.FS
+	// Link is where functions see Files too; empty for nowhere.
+	Link string
 	// Interpreters are absolute paths, the first that will do is taken.
 	Interpreters []string
 	// Command is the argument vector for an interpreter with Files in dir.
@@ -43,6 +45,23 @@ type Source struct {
 	// Probe is an argument vector that ends with status 0, and the version on
 	// standard output, if the interpreter will do.
 	Probe func(interpreter string) []string
+}
+
+// Links are the symbolic links that a sandbox must have (sandbox.Config.Links) for the
+// functions of a node with that data directory to find the files of runtimes.
+func Links(dataDir string, sources []Source) [][2]string {
+	var links [][2]string
+	for _, src := range sources {
+		if src.Link != "" {
+			links = append(links, [2]string{filesDir(dataDir, src.Name), src.Link})
+		}
+	}
+	return links
+}
+
+// filesDir is where the files of a runtime are.
+func filesDir(dataDir, runtime string) string {
+	return filepath.Join(dataDir, "runtimes", runtime)
 }
 
 // DetectConfig is what Detect works with.
@@ -68,8 +87,7 @@ const (
 // blocks while interpreters are asked. One that does not answer rightly is logged and
 // left out.
 func Detect(ctx context.Context, cfg DetectConfig) ([]Runtime, error) {
-	base := filepath.Join(cfg.DataDir, "runtimes")
-	if err := removeAll(base); err != nil {
+	if err := removeAll(filesDir(cfg.DataDir, "")); err != nil {
 		return nil, fmt.Errorf("empty runtimes directory: %w", err)
 	}
 	found := make([]*Runtime, len(cfg.Sources))
@@ -81,7 +99,7 @@ func Detect(ctx context.Context, cfg DetectConfig) ([]Runtime, error) {
 			}
 			continue
 		}
-		dir := filepath.Join(base, src.Name)
+		dir := filesDir(cfg.DataDir, src.Name)
 		if err := writeFiles(dir, src.Files); err != nil {
 			return nil, fmt.Errorf("write files of runtime %s: %w", src.Name, err)
 		}

@@ -14,7 +14,7 @@ func Sources() []Source {
 			Command: python.Command, Compile: python.Compile, Probe: python.Probe,
 		},
 		{
-			Name: "nodejs", Prepares: true, Files: nodejs.Files(), Interpreters: nodejs.Interpreters(),
+			Name: "nodejs", Prepares: true, Files: nodejs.Files(), Link: nodejs.Link, Interpreters: nodejs.Interpreters(),
 			Command: nodejs.Command, Probe: nodejs.Probe,
 		},
 		// A program for each call that runs, with threads of its own.

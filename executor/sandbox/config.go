@@ -33,6 +33,11 @@ type Config struct {
 	// real users lets functions read those users' files.
 	UIDBase, UIDCount uint32
 
+	// Links are symbolic links in every instance's root directory, as pairs of target
+	// and absolute place. A target that an instance does not see leads nowhere.
+	// Sandboxes without a root directory of their own have none.
+	Links [][2]string
+
 	// Logger receives the detected features once, and cleanup that went wrong.
 	Logger zerolog.Logger
 }

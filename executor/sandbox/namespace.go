@@ -39,7 +39,7 @@ var (
 
 // hostLayout looks at the host and returns the layout of every instance's root.
 // runDir becomes a path of empty directories: the places of the private ones.
-func hostLayout(runDir string) rootLayout {
+func hostLayout(runDir string, links [][2]string) rootLayout {
 	var l rootLayout
 	l.mkdir("/proc", "/tmp", "/etc", sharedMemory, TaskDir, CacheDir, OptDir)
 	if !inTmp(runDir) {
@@ -67,6 +67,10 @@ func hostLayout(runDir string) rootLayout {
 		if _, err := os.Stat(node); err == nil {
 			l.nodes = append(l.nodes, node)
 		}
+	}
+	for _, link := range links {
+		l.mkdir(filepath.Dir(link[1]))
+		l.links = append(l.links, link)
 	}
 	l.links = append(l.links,
 		[2]string{"/proc/self/fd", "/dev/fd"}, [2]string{"/proc/self/fd/0", "/dev/stdin"},

@@ -104,7 +104,7 @@ func (s *Sandbox) tryMode(m mode, stage []byte) error {
 	if err := s.makeRunDir(stage); err != nil {
 		return err
 	}
-	s.layout = hostLayout(s.runDir)
+	s.layout = hostLayout(s.runDir, s.cfg.Links)
 	scratch := filepath.Join(s.runDir, rootDir)
 	launch, err := startLauncher(func() error {
 		if m.template {

@@ -259,6 +259,35 @@ func TestModesReadPaths(t *testing.T) {
 	})
 }
 
+func TestLinksLeadToWhatIsShown(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.Links = t.TempDir(), [][2]string{{dir, "/var/linked"}}
+	s, err := newWith(cfg, modesFor(os.Geteuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if !s.mode.namespaces {
+		t.Skip("needs a root directory of its own")
+	}
+	for _, shown := range []bool{true, false} {
+		r := reportOf[spyReport](t, s, "spy", func(spec *Spec) {
+			if shown {
+				spec.ReadPaths = []string{dir}
+			}
+			spec.Args = []string{"spy", "/var/linked/file"}
+		})
+		if got := r.Attempts["/var/linked/file"] == "succeeded"; got != shown {
+			t.Errorf("shown %v: attempts %v", shown, r.Attempts)
+		}
+	}
+}
+
 func TestModesManyAtOnce(t *testing.T) {
 	forEachMode(t, anything, func(t *testing.T, s *Sandbox) {
 		var wg sync.WaitGroup

@@ -172,7 +172,7 @@ func TestLocalScriptRunsInTheCaller(t *testing.T) {
 func TestPowerIsGivenUpInOrder(t *testing.T) {
 	t.Parallel()
 	for _, m := range []mode{modesFor(0)[0], modesFor(0)[1], modesFor(nobody)[0], modesFor(0)[3]} {
-		layout := hostLayout("/run/covey")
+		layout := hostLayout("/run/covey", nil)
 		p := &plan{
 			mode: m, spec: &Spec{Instance: "x", Path: "/bin/true", NoFile: 10, Pids: 10}, dir: os.TempDir(), uid: 700000,
 			root: "/run/covey/.root", layout: &layout, filter: filterProgram(),

@@ -88,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (_ *Runner, err error) {
 		}
 	}()
 	box := sandbox.DefaultConfig()
-	box.DataDir, box.Logger = r.dir, cfg.Logger
+	box.DataDir, box.Links, box.Logger = r.dir, hosts.Links(r.dir, hosts.Sources()), cfg.Logger
 	if r.box, err = sandbox.New(box); err != nil {
 		return nil, fmt.Errorf("prepare sandbox: %w", err)
 	}

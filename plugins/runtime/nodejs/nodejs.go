@@ -20,9 +20,9 @@ import (
 //go:embed js
 var program embed.FS
 
-// SDKFolder is the folder among Files that is the SDK's npm package. Where a folder above a function's code shows it
-// as node_modules/covey, ES modules find it without a hook, which in Node before 22.15 spares them a thread.
-const SDKFolder = "covey"
+// Link is where a sandbox should show Files a second time. The SDK's npm package is a folder among them, and this is
+// above the function's code, so ES modules find it without a hook. In Node before 22.15 that spares them a thread.
+const Link = "/var/node_modules"
 
 // Files returns the files that a process of the runtime needs, with main.js at the top and the SDK in its folder.
 func Files() fs.FS {

@@ -9,14 +9,6 @@ const { imports } = require('./sources.js');
 
 const name = 'covey';
 const note = 'imports-covey';
-const neighbours = path.dirname(__dirname);
-
-// In the sandbox the folder above both the runtime and the code has the SDK among its node_modules.
-const natural = has(neighbours);
-
-function has(dir) {
-	return fs.existsSync(path.join(dir, 'node_modules', name));
-}
 
 // provideToRequire makes require find the SDK, after everything else. own is the function's NODE_PATH, if it has one.
 function provideToRequire(own) {
@@ -33,16 +25,8 @@ function provideToRequire(own) {
 // where it is. Node before 22.15 runs hooks in a thread of their own, which costs a lot of time, so there it is done
 // only for a function that needs it.
 function provideToImport(code, cache) {
-	if (natural && code.startsWith(neighbours + path.sep)) {
-		return;
-	}
-	for (let dir = path.resolve(code); ; dir = path.dirname(dir)) {
-		if (has(dir)) {
-			return;
-		}
-		if (dir === path.dirname(dir)) {
-			break;
-		}
+	if (found(path.resolve(code))) {
+		return; // In the sandbox a folder above the code has the SDK.
 	}
 	const url = pathToFileURL(path.join(__dirname, name, 'index.mjs')).href;
 	if (Module.registerHooks) {
@@ -53,6 +37,12 @@ function provideToImport(code, cache) {
 	} else if (Module.register && isImported(code, cache)) {
 		Module.register(pathToFileURL(path.join(__dirname, 'hooks.mjs')).href, { data: url });
 	}
+}
+
+// found tells whether Node finds the SDK from dir by itself.
+function found(dir) {
+	const above = path.dirname(dir);
+	return fs.existsSync(path.join(dir, 'node_modules', name)) || (above !== dir && found(above));
 }
 
 // noteImport leaves in the cache whether the function's own code imports the SDK, so that its starts need not look for it.
