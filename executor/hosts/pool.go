@@ -192,19 +192,15 @@ func (p *Pool) furnish(b *blank, t *tree, runtime string, memory int64) error {
 	if !p.cfg.Sandbox.Shows() {
 		return nil
 	}
-	if err := b.process.Show(t.path, sandbox.TaskDir); err != nil {
-		return err
-	}
+	places := []sandbox.Place{{Source: t.path, Target: sandbox.TaskDir}}
 	// What AWS Lambda's layers would have put there.
 	if opt := filepath.Join(t.path, "opt"); isDir(opt) {
-		if err := b.process.Show(opt, sandbox.OptDir); err != nil {
-			return err
-		}
+		places = append(places, sandbox.Place{Source: opt, Target: sandbox.OptDir})
 	}
 	if cache := p.trees.cache(t, runtime); cache != "" {
-		return b.process.Show(cache, sandbox.CacheDir)
+		places = append(places, sandbox.Place{Source: cache, Target: sandbox.CacheDir})
 	}
-	return nil
+	return b.process.Show(places...)
 }
 
 // isDir tells whether path is a directory, and not a link to one.

@@ -73,8 +73,8 @@ func (p *Pool) compute(ctx context.Context, rt *Runtime, t *tree, handler string
 	defer b.discard()
 	for _, step := range []func() error{
 		func() error { return b.process.Limit(prepareMemory) },
-		func() error { return b.process.Show(t.path, sandbox.TaskDir) },
-		func() error { return b.process.Share(path, sandbox.CacheDir) },
+		func() error { return b.process.Show(sandbox.Place{Source: t.path, Target: sandbox.TaskDir}) },
+		func() error { return b.process.Share(sandbox.Place{Source: path, Target: sandbox.CacheDir}) },
 	} {
 		if err := step(); err != nil {
 			return "", err

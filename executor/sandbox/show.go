@@ -18,21 +18,20 @@ import (
 // can be given to a start only (Spec.ReadPaths).
 func (s *Sandbox) Shows() bool { return s.mode.template }
 
-// Show makes a host directory visible in a running instance, read-only, at one of
-// TaskDir, CacheDir and OptDir, which must be empty still. It returns
+// Show makes host directories visible in a running instance, read-only. It returns
 // os.ErrProcessDone after the end of the instance, and errors.ErrUnsupported where
 // Shows is false.
-func (p *Process) Show(source, target string) error {
-	return p.mount(source, target, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+func (p *Process) Show(places ...Place) error {
+	return p.mount(places, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 }
 
 // Share is Show for a directory that the instance may write to: it is given to the
 // instance's user. The caller must trust nothing that it finds there later.
-func (p *Process) Share(source, target string) error {
-	if err := p.sandbox.giveAll(source, p.berth); err != nil {
-		return fmt.Errorf("share %s: %w", source, err)
+func (p *Process) Share(place Place) error {
+	if err := p.sandbox.giveAll(place.Source, p.berth); err != nil {
+		return fmt.Errorf("share %s: %w", place.Source, err)
 	}
-	return p.mount(source, target, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	return p.mount([]Place{place}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 }
 
 // giveAll gives a directory with everything in it to the berth's user.
@@ -49,27 +48,38 @@ func (s *Sandbox) giveAll(dir string, b *berth) error {
 	})
 }
 
-// mount places a copy of a mount in the instance's mount namespace.
-func (p *Process) mount(source, target string, attrs uint64) error {
+// mount places copies of mounts in the instance's mount namespace. One visit does for
+// all, because going there and back is most of the price.
+func (p *Process) mount(places []Place, attrs uint64) error {
 	s := p.sandbox
 	if !s.mode.template {
-		return fmt.Errorf("show %s: %w", source, errors.ErrUnsupported)
+		return fmt.Errorf("show directories: %w", errors.ErrUnsupported)
 	}
-	if !filepath.IsAbs(source) {
-		return fmt.Errorf("show %s: not an absolute path", source)
+	trees := make([]*os.File, 0, len(places))
+	defer func() {
+		for _, tree := range trees {
+			_ = tree.Close() // what is mounted stays
+		}
+	}()
+	for _, place := range places {
+		if !filepath.IsAbs(place.Source) {
+			return fmt.Errorf("show %s: not an absolute path", place.Source)
+		}
+		tree, err := openTree(place.Source, attrs)
+		if err != nil {
+			return fmt.Errorf("show %s: %w", place.Source, err)
+		}
+		trees = append(trees, tree)
 	}
-	tree, err := openTree(source, attrs)
-	if err != nil {
-		return fmt.Errorf("show %s: %w", source, err)
-	}
-	defer tree.Close()
-	if err := s.visit.run(p, func() error {
-		return os.NewSyscallError("move_mount",
-			unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH))
-	}); err != nil {
-		return fmt.Errorf("show %s at %s: %w", source, target, err)
-	}
-	return nil
+	return s.visit.run(p, func() error {
+		for i, place := range places {
+			err := unix.MoveMount(int(trees[i].Fd()), "", unix.AT_FDCWD, place.Target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+			if err != nil {
+				return fmt.Errorf("show %s at %s: %w", place.Source, place.Target, os.NewSyscallError("move_mount", err))
+			}
+		}
+		return nil
+	})
 }
 
 // Limit sets the memory limit of a running instance, in bytes; 0 leaves it as it is.
@@ -119,24 +129,22 @@ func startVisitor() (*visitor, error) {
 
 // run calls f in the instance's mount namespace. f must only make system calls.
 func (v *visitor) run(p *Process, f func() error) error {
-	var err error
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	request := func() {
-		defer close(done)
-		if err = v.enter(p); err == nil {
+		err := v.enter(p)
+		if err == nil {
 			err = f()
 		}
-		if home := unix.Setns(int(v.home.Fd()), unix.CLONE_NEWNS); home != nil {
+		done <- err // the caller need not wait for the way home
+		if err := unix.Setns(int(v.home.Fd()), unix.CLONE_NEWNS); err != nil {
 			// A thread that cannot go home must not do anything else; it ends with this
 			// goroutine, and later requests find nobody.
-			err = errors.Join(err, os.NewSyscallError("setns", home))
 			runtime.Goexit()
 		}
 	}
 	select {
 	case v.requests <- request:
-		<-done
-		return err
+		return <-done
 	case <-v.ended:
 		return ErrClosed
 	}

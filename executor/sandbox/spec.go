@@ -18,6 +18,14 @@ const (
 	OptDir = "/opt"
 )
 
+// Place is a directory of the host and where instances see it.
+type Place struct {
+	// Source is an absolute path of the host.
+	Source string
+	// Target is TaskDir, CacheDir or OptDir, and must be empty still.
+	Target string
+}
+
 // Spec describes one instance to start.
 type Spec struct {
 	// Instance names the instance in logs and errors. Required; letters, digits,

@@ -84,10 +84,10 @@ func (*Process) Peak() int64 { return 0 }
 func (*Process) CPUTime() time.Duration { return 0 }
 
 // Show returns ErrUnsupported.
-func (*Process) Show(string, string) error { return ErrUnsupported }
+func (*Process) Show(...Place) error { return ErrUnsupported }
 
 // Share returns ErrUnsupported.
-func (*Process) Share(string, string) error { return ErrUnsupported }
+func (*Process) Share(Place) error { return ErrUnsupported }
 
 // Limit returns ErrUnsupported.
 func (*Process) Limit(int64) error { return ErrUnsupported }
