@@ -72,8 +72,7 @@ func received(node state.NodeID, call *invoke.Call, reply *link.Reply, fe *plugi
 		return resp
 	}
 	resp.Body, resp.Stream, resp.ContentType, resp.Status = reply.Body, reply.Stream, reply.ContentType, int(reply.Status)
-	resp.Cold = reply.Cold
-	resp.SetHeaders(reply.Attributes)
+	resp.Headers, resp.Cold = reply.Attributes, reply.Cold
 	resp.Steps = make([]invoke.Step, 0, len(reply.Steps)+2)
 	for _, s := range reply.Steps {
 		resp.Steps = append(resp.Steps, invoke.Step{Name: s.Name, Took: s.Took})
@@ -103,8 +102,7 @@ func (n *Node) serveLink(ctx context.Context, _ state.NodeID, in *link.Call) (*l
 		return reply, err
 	}
 	reply.Body, reply.Stream, reply.ContentType, reply.Status = resp.Body, resp.Stream, resp.ContentType, uint16(resp.Status)
-	reply.Attributes = invoke.Attributes(resp.Headers)
-	reply.Cold, reply.LogTail = resp.Cold, resp.LogTail
+	reply.Attributes, reply.Cold, reply.LogTail = resp.Headers, resp.Cold, resp.LogTail
 	reply.Steps = make([]link.Step, len(resp.Steps))
 	for i, s := range resp.Steps {
 		reply.Steps[i] = link.Step{Name: s.Name, Took: s.Took}

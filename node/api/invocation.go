@@ -212,12 +212,15 @@ func (in *invocation) answer(resp *invoke.Response) {
 // returns the status. It cannot speak in the platform's name.
 func (in *invocation) functionHeaders(resp *invoke.Response) int {
 	h := in.w.Header()
-	for name, value := range resp.Headers {
-		name = http.CanonicalHeaderKey(name)
-		if ReservedHeader(name) {
-			continue
+	for i, a := range resp.Headers {
+		name := http.CanonicalHeaderKey(a.Name)
+		switch {
+		case ReservedHeader(name):
+		case resp.Headers[:i].Get(a.Name) != "":
+			h[name] = append(h[name], a.Value)
+		default: // what the function says replaces what was there
+			h[name] = []string{a.Value}
 		}
-		h[name] = []string{value}
 	}
 	if resp.Status < 200 || resp.Status > 599 {
 		return http.StatusOK

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,7 +211,10 @@ func TestOpenFaaSCallSeesTheRequest(t *testing.T) {
 		got = *req
 		resp := answer(req, []byte("made"))
 		resp.Status = http.StatusCreated
-		resp.Headers = map[string]string{"location": "/x", "X-Covey-Node": "forged", "Connection": "close", "x-call-id": "forged"}
+		resp.Headers = plugins.Attributes{
+			{Name: "location", Value: "/x"}, {Name: "X-Covey-Node", Value: "forged"}, {Name: "Connection", Value: "close"},
+			{Name: "x-call-id", Value: "forged"}, {Name: "Set-Cookie", Value: "a=1"}, {Name: "Set-Cookie", Value: "b=2"},
+		}
 		return resp, nil
 	}
 	w := do(newServer(t, n), "PUT", "/function/charge.billing/a/b?x=1", n.invoker, "body", "X-Call-Id", "11111111-2222-3333-4444-555555555555", "X-Custom", "v")
@@ -229,7 +233,8 @@ func TestOpenFaaSCallSeesTheRequest(t *testing.T) {
 	}
 	h := w.Header()
 	if h.Get("Location") != "/x" || h.Get(wire.HeaderNode) != testNode || h.Get("Connection") != "" ||
-		h.Get("X-Call-Id") != got.ID || h.Get("X-Duration-Seconds") == "" || h.Get("X-Start-Time") == "" {
+		h.Get("X-Call-Id") != got.ID || h.Get("X-Duration-Seconds") == "" || h.Get("X-Start-Time") == "" ||
+		!slices.Equal(h["Set-Cookie"], []string{"a=1", "b=2"}) {
 		t.Errorf("headers %v", h)
 	}
 }

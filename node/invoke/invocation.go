@@ -53,8 +53,9 @@ type Response struct {
 	ContentType string
 	// Status is the HTTP status that the function asked for; 0 means none.
 	Status int
-	// Headers are what the function asked to add to an HTTP answer; often nil.
-	Headers map[string]string
+	// Headers are what the function asked to add to an HTTP answer, in its order; often
+	// nil. A name may come more than once, as Set-Cookie does.
+	Headers plugins.Attributes
 	// FunctionError is set when the function itself failed; Body is then empty.
 	FunctionError *plugins.FunctionError
 	// Version is the version that ran, after aliases were resolved.
@@ -115,17 +116,6 @@ func (r *Response) Whole(most int64) ([]byte, error) {
 
 // OnRelease sets what Release calls. It is for whoever makes a Response.
 func (r *Response) OnRelease(f func()) { r.release = f }
-
-// SetHeaders fills Headers from what a function added to its answer.
-func (r *Response) SetHeaders(pairs plugins.Attributes) {
-	if len(pairs) == 0 {
-		return
-	}
-	r.Headers = make(map[string]string, len(pairs))
-	for _, a := range pairs {
-		r.Headers[a.Name] = a.Value
-	}
-}
 
 // Step is one part of an invocation's time.
 type Step struct {

@@ -109,8 +109,7 @@ func (p *Path) response(lc *localCall, t *target, call *Call, ran *executor.Resp
 		return resp
 	}
 	resp.Body, resp.Stream, resp.ContentType, resp.Status = ran.Body, ran.Stream, ran.ContentType, ran.Status
-	resp.Cold, resp.ran = ran.Cold, ran
-	resp.SetHeaders(ran.Attributes)
+	resp.Headers, resp.Cold, resp.ran = ran.Attributes, ran.Cold, ran
 	resp.Steps = lc.steps[:0]
 	if ran.Steps.Queue > 0 {
 		resp.Steps = append(resp.Steps, Step{"queue", ran.Steps.Queue})

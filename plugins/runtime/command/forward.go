@@ -57,7 +57,9 @@ func (s *server) handle(ctx context.Context, payload []byte, w io.Writer) ([]byt
 	covey.SetContentType(ctx, response.Header.Get("Content-Type"))
 	for name, values := range response.Header {
 		if name != "Content-Type" && !ofConnection(name) {
-			covey.SetAttribute(ctx, name, strings.Join(values, ", "))
+			for _, value := range values {
+				covey.SetAttribute(ctx, name, value)
+			}
 		}
 	}
 	if response.ContentLength < 0 {
