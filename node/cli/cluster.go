@@ -72,13 +72,14 @@ func (a *app) nodesCommand() *cobra.Command {
 			if a.json() {
 				return a.printJSON(nodes)
 			}
-			t := newTable("NAME", "ID", "STATE", "ROLE", "API", "SANDBOX", "INSTANCES", "IN FLIGHT", "QUEUED", "MEMORY")
+			t := newTable("NAME", "ID", "STATE", "ROLE", "API", "SANDBOX", "INSTANCES", "IN FLIGHT", "QUEUED", "MEMORY", "RUNTIMES")
 			for _, n := range nodes {
 				memory := "-"
 				if n.MemoryBudgetBytes > 0 {
 					memory = size(n.MemoryUsedBytes) + " of " + size(n.MemoryBudgetBytes)
 				}
-				t.row(n.Name, n.ID, nodeState(&n), nodeRole(&n), n.API, n.Sandbox, n.Instances, n.InFlight, n.Queued, memory)
+				t.row(n.Name, n.ID, nodeState(&n), nodeRole(&n), n.API, n.Sandbox, n.Instances, n.InFlight, n.Queued, memory,
+					strings.Join(n.Runtimes, ","))
 			}
 			if err := t.write(a.env.Stdout); err != nil {
 				return err
