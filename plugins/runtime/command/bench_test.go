@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,7 +14,7 @@ import (
 )
 
 // open starts the runtime and waits for its first answer.
-func open(b *testing.B, s *plugins.Setup) *plugins.Conn {
+func open(b testing.TB, s *plugins.Setup, output io.Writer) (*plugins.Conn, *exec.Cmd) {
 	b.Helper()
 	local, remote, err := plugins.Pair()
 	if err != nil {
@@ -25,7 +26,7 @@ func open(b *testing.B, s *plugins.Setup) *plugins.Conn {
 	cmd.Env = []string{
 		envBeRuntime + "=1", "TMPDIR=" + b.TempDir(), "PATH=" + os.Getenv("PATH"), handshake.MagicCookieKey + "=" + handshake.MagicCookieValue,
 	}
-	cmd.ExtraFiles = []*os.File{remote}
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{remote}, output
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
@@ -40,10 +41,10 @@ func open(b *testing.B, s *plugins.Setup) *plugins.Conn {
 		b.Fatal(err)
 	}
 	ask(b, conn, nil)
-	return conn
+	return conn, cmd
 }
 
-func ask(b *testing.B, conn *plugins.Conn, body []byte) {
+func ask(b testing.TB, conn *plugins.Conn, body []byte) {
 	reply, err := conn.Invoke(b.Context(), &plugins.Call{Body: body})
 	if err != nil {
 		b.Fatal(err)
@@ -56,7 +57,7 @@ func ask(b *testing.B, conn *plugins.Conn, body []byte) {
 
 // BenchmarkProcess is a call that is a process (cat), BenchmarkBareProcess the same process without the runtime.
 func BenchmarkProcess(b *testing.B) {
-	conn := open(b, &plugins.Setup{Code: b.TempDir(), Handler: "/bin/cat"})
+	conn, _ := open(b, &plugins.Setup{Code: b.TempDir(), Handler: "/bin/cat"}, nil)
 	event := bytes.Repeat([]byte("x"), 100)
 	for b.Loop() {
 		ask(b, conn, event)
@@ -76,7 +77,7 @@ func BenchmarkBareProcess(b *testing.B) {
 
 // BenchmarkServer is a call that is a request, BenchmarkBareServer the same request without the runtime.
 func BenchmarkServer(b *testing.B) {
-	conn := open(b, benchServer(b, ""))
+	conn, _ := open(b, benchServer(b, ""), nil)
 	event := bytes.Repeat([]byte("x"), 100)
 	for b.Loop() {
 		ask(b, conn, event)
@@ -88,7 +89,7 @@ func BenchmarkBareServer(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	open(b, benchServer(b, port))
+	open(b, benchServer(b, port), nil)
 	event := bytes.Repeat([]byte("x"), 100)
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for b.Loop() {

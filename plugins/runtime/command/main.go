@@ -36,6 +36,7 @@ type host struct {
 	log     *stdio.Log
 	api     *api
 	running family
+	server  *server // nil unless the program is one
 }
 
 // Main runs the runtime as a process that a node started. It does not return.
@@ -46,7 +47,11 @@ func Main() {
 		// Most functions have nothing to ask; those that do find no COVEY_API.
 		fmt.Fprintln(os.Stderr, "covey: listen for host calls:", err)
 	}
-	covey.ServeRuntime(h.become)
+	covey.ServeRuntime(h.become, covey.OnShutdown(func() {
+		if h.server != nil {
+			h.server.shutDown()
+		}
+	}))
 }
 
 // become makes the process the function's host. There is nothing to prepare, but a handler that names nothing shows.
@@ -64,11 +69,10 @@ func (h *host) become(ctx context.Context, s *covey.Setup) (covey.RuntimeHandler
 	case s.Preparing:
 		return nil, nil
 	case mode == modeHTTP:
-		server, err := h.startServer(ctx)
-		if err != nil {
+		if h.server, err = h.startServer(ctx); err != nil {
 			return nil, err
 		}
-		return server.handle, nil
+		return h.server.handle, nil
 	}
 	if s.Env.Get(envInit) != "" {
 		if err := h.initialise(ctx); err != nil {

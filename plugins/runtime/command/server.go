@@ -39,6 +39,7 @@ type server struct {
 	base    string // http://address:port
 
 	dead chan struct{} // closed when it has ended
+	over atomic.Bool   // its end is wanted
 	cpu  atomic.Int64  // processor time already reported
 	peak struct {
 		sync.Mutex
@@ -214,11 +215,22 @@ func (s *server) healthy(ctx context.Context, path string) error {
 func (s *server) follow() {
 	<-s.dead
 	s.output.flush()
+	if s.over.Load() {
+		return
+	}
 	status := s.process.status
 	if status.Signaled() {
 		os.Exit(128 + int(status.Signal()))
 	}
 	os.Exit(status.ExitStatus())
+}
+
+// shutDown asks the server to end, and returns when it has.
+func (s *server) shutDown() {
+	s.over.Store(true)
+	s.process.end()
+	<-s.dead
+	s.output.flush()
 }
 
 // ending says how the process ended.

@@ -22,14 +22,16 @@ type RuntimeHandler func(ctx context.Context, payload []byte, w io.Writer) ([]by
 // returned. An error of become is the function's failed initialisation; an *[Error] carries type and stack to
 // whoever deployed it. With Setup.Preparing, the process ends after become instead, and the handler is not used.
 // ServeRuntime does not return.
-func ServeRuntime(become func(ctx context.Context, s *Setup) (RuntimeHandler, error)) {
+func ServeRuntime(become func(ctx context.Context, s *Setup) (RuntimeHandler, error), opts ...Option) {
 	var handler RuntimeHandler
 	run := func(c *call) ([]byte, error) { return handler(c, c.payload, (*streamWriter)(c)) }
-	serveWith(run, &options{become: func(ctx context.Context, s *Setup) (RuntimeHandler, error) {
-		var err error
-		handler, err = become(ctx, s)
-		return handler, err
-	}})
+	serve(run, append(opts, func(o *options) {
+		o.become = func(ctx context.Context, s *Setup) (RuntimeHandler, error) {
+			var err error
+			handler, err = become(ctx, s)
+			return handler, err
+		}
+	}))
 }
 
 // AddUsage adds to what the node is told of a call what other processes used for it: processor time, and

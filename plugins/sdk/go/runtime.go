@@ -100,6 +100,9 @@ func (r *runtime) serve(o *options) error {
 		return nil
 	case <-r.quit:
 		r.flush()
+		for _, f := range o.shutdown {
+			f()
+		}
 		return nil
 	}
 }

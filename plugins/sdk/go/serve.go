@@ -13,7 +13,8 @@ import (
 type Option func(*options)
 
 type options struct {
-	init []func(context.Context) error
+	init     []func(context.Context) error
+	shutdown []func()
 	// become makes the process a runtime: it says what to run once SETUP has told for whom.
 	become func(context.Context, *Setup) (RuntimeHandler, error)
 }
@@ -22,6 +23,12 @@ type options struct {
 // calls that wait for it fail with its error, or start another instance. The time counts as cold start.
 func OnInit(f func(ctx context.Context) error) Option {
 	return func(o *options) { o.init = append(o.init, f) }
+}
+
+// OnShutdown runs f when the node has asked the process to end and its last call has ended. The process ends when f
+// returns, and after a second in any case. A process that crashes, or whose node does, does not come to it.
+func OnShutdown(f func()) Option {
+	return func(o *options) { o.shutdown = append(o.shutdown, f) }
 }
 
 // Serve runs the function and does not return. handler owns payload and may keep it; what it returns must
@@ -63,20 +70,16 @@ func ServeStream(handler func(ctx context.Context, payload []byte, w io.Writer) 
 
 // serve runs the process's one function.
 func serve(run func(*call) ([]byte, error), opts []Option) {
-	var o options
-	for _, opt := range opts {
-		opt(&o)
-	}
-	serveWith(run, &o)
-}
-
-func serveWith(run func(*call) ([]byte, error), o *options) {
 	if os.Getenv(cookieKey) != cookieValue {
 		fmt.Fprintln(os.Stderr, "This program is a Covey function; a node starts it.\nDeploy it with: covey deploy NAME "+os.Args[0])
 		os.Exit(2)
 	}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
 	r := &runtime{run: run, started: time.Now()}
-	if err := r.serve(o); err != nil {
+	if err := r.serve(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "covey:", err)
 		os.Exit(1)
 	}
