@@ -41,7 +41,7 @@ func (r *report) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\nrow\tcallers\tbytes\tvalue\tunit\trounds\tratio\tp50 ms\tp99 ms\tcpu µs\tclient µs\tcpu ratio\t")
 	for _, x := range r.rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\n",
 			x.Name, whole(x.Callers), whole(x.Bytes), number(x.Value), x.Unit, spread(x.spread), number(x.Ratio),
 			number(x.p50), number(x.p99), number(x.CPUUS), number(x.ClientCPUUS), number(x.CPURatio), x.note)
 	}

@@ -1,4 +1,4 @@
-// Command hello greets in JSON. It is the function that docs/writing-functions.md builds.
+// Command hello greets in JSON. It is the function that docs/functions/go.md builds.
 package main
 
 import (

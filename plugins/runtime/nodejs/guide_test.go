@@ -16,7 +16,7 @@ import (
 // against the first of them.
 func TestGuideRuns(t *testing.T) {
 	t.Parallel()
-	guide, err := os.ReadFile("../../../docs/writing-functions.md")
+	guide, err := os.ReadFile("../../../docs/functions/nodejs.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // against the first of them.
 func TestGuideRuns(t *testing.T) {
 	t.Parallel()
-	guide, err := os.ReadFile("../../../docs/writing-functions.md")
+	guide, err := os.ReadFile("../../../docs/functions/python.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // Package python is the runtime for functions in Python: a program in Python that a node starts ahead and that
 // becomes a function when it is told which. This package carries the program and says how to start it; the program
-// is in the folder files, and the SDK that it shows to functions in plugins/sdk/python. docs/writing-functions.md
+// is in the folder files, and the SDK that it shows to functions in plugins/sdk/python. docs/functions/python.md
 // describes what a function in Python is.
 package python
 

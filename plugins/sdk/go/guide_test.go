@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestGuideBuilds builds every whole program of docs/writing-functions.md in a module of its own, as a new
+// TestGuideBuilds builds every whole program of docs/functions/go.md in a module of its own, as a new
 // user's would be, with nothing but this repository and the module cache.
 func TestGuideBuilds(t *testing.T) {
 	t.Parallel()
@@ -17,7 +17,7 @@ func TestGuideBuilds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guide, err := os.ReadFile(filepath.Join(root, "docs", "writing-functions.md"))
+	guide, err := os.ReadFile(filepath.Join(root, "docs", "functions", "go.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
