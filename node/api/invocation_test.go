@@ -212,8 +212,12 @@ func TestOpenFaaSCallSeesTheRequest(t *testing.T) {
 		resp := answer(req, []byte("made"))
 		resp.Status = http.StatusCreated
 		resp.Headers = plugins.Attributes{
-			{Name: "location", Value: "/x"}, {Name: "X-Covey-Node", Value: "forged"}, {Name: "Connection", Value: "close"},
-			{Name: "x-call-id", Value: "forged"}, {Name: "Set-Cookie", Value: "a=1"}, {Name: "Set-Cookie", Value: "b=2"},
+			{Name: "location", Value: "/x"},
+			{Name: "X-Covey-Node", Value: "forged"},
+			{Name: "Connection", Value: "close"},
+			{Name: "x-call-id", Value: "forged"},
+			{Name: "Set-Cookie", Value: "a=1"},
+			{Name: "Set-Cookie", Value: "b=2"},
 		}
 		return resp, nil
 	}
