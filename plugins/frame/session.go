@@ -160,9 +160,10 @@ func (s *Session) Serving() int {
 	return len(s.served)
 }
 
-// Send writes a frame that belongs to no call: HELLO, READY, DRAIN, or an ERROR with body.
+// Send writes a frame that belongs to no call: HELLO, SETUP, READY, DRAIN, or an ERROR with body. An error
+// means that the peer did not get the whole frame. A peer that got it and went away at once is none.
 func (s *Session) Send(t Type, head Appender, body []byte) error {
-	if _, err := s.w.Message(Header{Type: t}, head, body); err != nil {
+	if end, err := s.w.Message(Header{Type: t}, head, body); err != nil && !s.w.Sent(end) {
 		return fmt.Errorf("send %s: %w", t, err)
 	}
 	return nil

@@ -66,7 +66,7 @@ func echo(in *Incoming) {
 // eventually polls check until it succeeds.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -517,4 +517,29 @@ func TestSessionLifeCycle(t *testing.T) {
 		}
 		wg.Wait()
 	})
+}
+
+// lastWords is a connection that ends right behind what was written to it.
+type lastWords struct {
+	net.Conn
+	after func()
+}
+
+func (c *lastWords) Write(b []byte) (int, error) {
+	defer c.after()
+	return c.Conn.Write(b)
+}
+
+func TestSendThatArrivedIsNoError(t *testing.T) {
+	t.Parallel()
+	a, _ := sockets(t)
+	conn := &lastWords{Conn: a}
+	s := NewSession(conn, SessionConfig{})
+	conn.after = func() { s.w.Fail(ErrClosed) }
+	if err := s.Send(Drain, nil, nil); err != nil {
+		t.Errorf("a frame that was written whole: %v", err)
+	}
+	if err := s.Send(Drain, nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a frame behind the end: %v", err)
+	}
 }
