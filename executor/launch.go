@@ -143,7 +143,7 @@ func (l *processLauncher) become(ctx context.Context, in *instance, att *attachm
 	if level := l.sandbox.Level(); level < spec.MinLevel {
 		return nil, fmt.Errorf("%w: %v is demanded, this node has %v", sandbox.ErrLevel, spec.MinLevel, level)
 	}
-	h, err := l.hosts.Take(ctx, spec.Runtime, spec.Digest, spec.Memory)
+	h, err := l.hosts.Take(ctx, spec.Runtime, spec.Digest, spec.Handler, spec.Memory)
 	if err != nil {
 		return nil, err
 	}

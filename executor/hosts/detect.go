@@ -24,6 +24,8 @@ type Source struct {
 	Name string
 	// Prepares: see Runtime.
 	Prepares bool
+	// Compiles: see Runtime.
+	Compiles bool
 	// Pids: see Runtime.
 	Pids int
 
@@ -95,7 +97,7 @@ func Detect(ctx context.Context, cfg DetectConfig) ([]Runtime, error) {
 	for i, src := range cfg.Sources {
 		if src.Arguments != nil {
 			if cfg.Program != nil {
-				found[i] = &Runtime{Name: src.Name, Program: cfg.Program, Args: src.Arguments, Prepares: src.Prepares, Pids: src.Pids}
+				found[i] = &Runtime{Name: src.Name, Program: cfg.Program, Args: src.Arguments, Prepares: src.Prepares, Compiles: src.Compiles, Pids: src.Pids}
 			}
 			continue
 		}

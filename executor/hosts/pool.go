@@ -130,8 +130,9 @@ const maxDead = 3
 
 // Take returns a process of the runtime that sees the code with the given digest and
 // is limited to memory bytes: one that was waiting, or a new one. After an error
-// nothing is left. It blocks while code is fetched and unpacked.
-func (p *Pool) Take(ctx context.Context, runtime, digest string, memory int64) (*Host, error) {
+// nothing is left. It blocks while code is fetched and unpacked, and prepared for the
+// handler where the runtime compiles.
+func (p *Pool) Take(ctx context.Context, runtime, digest, handler string, memory int64) (*Host, error) {
 	s := p.shelfs[runtime]
 	if s == nil {
 		return nil, fmt.Errorf("%w: %q", ErrRuntime, runtime)
@@ -140,6 +141,12 @@ func (p *Pool) Take(ctx context.Context, runtime, digest string, memory int64) (
 	t, err := p.trees.hold(ctx, digest)
 	if err != nil {
 		return nil, err
+	}
+	if s.rt.Compiles {
+		if err := p.prepared(ctx, s.rt, t, handler); err != nil {
+			p.trees.release(t)
+			return nil, err
+		}
 	}
 	fetched := time.Since(begun)
 	var b *blank

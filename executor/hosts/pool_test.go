@@ -40,7 +40,7 @@ var builtRuntime = sync.OnceValues(func() (string, error) {
 
 // newPool runs a pool with the runtime "test"; digests name archives of the given
 // folders.
-func newPool(t *testing.T, folders map[string]fs.FS) *Pool {
+func newPool(t *testing.T, folders map[string]fs.FS, change ...func(*Runtime)) *Pool {
 	t.Helper()
 	path, err := builtRuntime()
 	if err != nil {
@@ -56,9 +56,13 @@ func newPool(t *testing.T, folders map[string]fs.FS) *Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rt := Runtime{Name: "test", Program: file, Args: []string{"test", program.ArgRuntime}, Prepares: true}
+	for _, f := range change {
+		f(&rt)
+	}
 	p, err := New(Config{
 		DataDir: box.DataDir, Sandbox: s, Code: packed(t, folders), Logger: zerolog.New(zerolog.NewTestWriter(t)),
-		Runtimes: []Runtime{{Name: "test", Program: file, Args: []string{"test", program.ArgRuntime}, Prepares: true}},
+		Runtimes: []Runtime{rt},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +130,7 @@ func become(t *testing.T, h *Host) *plugins.Conn {
 
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for err := check(); err != nil; err = check() {
@@ -147,7 +151,7 @@ func (s *shelf) waiting() int {
 func TestTakeGivesAProcessThatSeesTheCode(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, hello())
-	h, err := p.Take(t.Context(), "test", "d1", 64<<20)
+	h, err := p.Take(t.Context(), "test", "d1", "", 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +187,7 @@ func TestBlanksWaitWhileTheRuntimeIsWanted(t *testing.T) {
 	s.mu.Lock()
 	first := s.ready[0].process
 	s.mu.Unlock()
-	h, err := p.Take(t.Context(), "test", "d1", 64<<20)
+	h, err := p.Take(t.Context(), "test", "d1", "", 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +223,7 @@ func TestTakePassesOverBlanksThatDied(t *testing.T) {
 		b.process.Kill()
 	}
 	s.mu.Unlock()
-	h, err := p.Take(t.Context(), "test", "d1", 64<<20)
+	h, err := p.Take(t.Context(), "test", "d1", "", 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,14 +233,14 @@ func TestTakePassesOverBlanksThatDied(t *testing.T) {
 func TestTakeRefuses(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, hello())
-	if _, err := p.Take(t.Context(), "cobol", "d1", 1<<20); !errors.Is(err, ErrRuntime) {
+	if _, err := p.Take(t.Context(), "cobol", "d1", "", 1<<20); !errors.Is(err, ErrRuntime) {
 		t.Errorf("unknown runtime: %v", err)
 	}
-	if _, err := p.Take(t.Context(), "test", "d2", 64<<20); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := p.Take(t.Context(), "test", "d2", "", 64<<20); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("unknown code: %v", err)
 	}
 	for _, digest := range []string{"", "..", "a/b"} {
-		if _, err := p.Take(t.Context(), "test", digest, 64<<20); err == nil {
+		if _, err := p.Take(t.Context(), "test", digest, "", 64<<20); err == nil {
 			t.Errorf("digest %q was taken", digest)
 		}
 	}
@@ -256,7 +260,7 @@ func TestPrepareLeavesACacheThatInstancesSee(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h, err := p.Take(t.Context(), "test", "d1", 64<<20)
+	h, err := p.Take(t.Context(), "test", "d1", "", 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +279,36 @@ func TestPrepareLeavesACacheThatInstancesSee(t *testing.T) {
 	if err := os.WriteFile(name, nil, 0o600); err == nil {
 		t.Error("the cache can be written to")
 	}
+}
+
+func TestStartsOfCompiledCodeWaitForIt(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, hello(), func(rt *Runtime) { rt.Compiles = true })
+	if !p.cfg.Sandbox.Shows() {
+		t.Skip("nothing is prepared without a template")
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Take(over, "test", "d1", "", 64<<20); !errors.Is(err, context.Canceled) {
+		t.Errorf("a start that is over already: %v", err)
+	}
+	var starts sync.WaitGroup
+	for range 3 {
+		starts.Go(func() {
+			h, err := p.Take(t.Context(), "test", "d1", "", 64<<20)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if h.Cache == "" {
+				t.Error("an instance started without what was prepared")
+			}
+			h.Process.Kill()
+			_ = errors.Join(h.Conn.Close(), h.Stdout.Close(), h.Stderr.Close())
+			h.Release()
+		})
+	}
+	starts.Wait()
 }
 
 func TestSealLeavesOnlyFilesOfOurs(t *testing.T) {

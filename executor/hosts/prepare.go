@@ -38,25 +38,43 @@ func (p *Pool) Prepare(ctx context.Context, runtime, digest, handler string) err
 		return err
 	}
 	defer p.trees.release(t)
-	if !s.rt.Prepares || !p.cfg.Sandbox.Shows() || !p.trees.claim(t, runtime) {
+	return p.prepared(ctx, s.rt, t, handler)
+}
+
+// prepared returns when the tree is prepared for a runtime, whoever does it. When ctx
+// ends before, the work goes on for the next who asks.
+func (p *Pool) prepared(ctx context.Context, rt *Runtime, t *tree, handler string) error {
+	if !rt.Prepares || !p.cfg.Sandbox.Shows() {
 		return nil
 	}
+	mine, done := p.trees.claim(t, rt.Name)
+	if mine {
+		p.trees.work.Go(func() { p.prepare(rt, t, handler) })
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the code to be prepared: %w", context.Cause(ctx))
+	}
+}
+
+// prepare fulfils a claim.
+func (p *Pool) prepare(rt *Runtime, t *tree, handler string) {
 	begun := time.Now()
-	path, err := p.compute(ctx, s.rt, t, handler)
+	path, err := p.compute(rt, t, handler)
 	event := p.log.Debug()
 	if err != nil {
 		event = p.log.Warn().Err(err)
 	}
-	event.Str("runtime", runtime).Str("digest", digest).Float64("took_ms", time.Since(begun).Seconds()*1e3).Msg("code prepared")
-	p.trees.settle(t, runtime, path)
-	return nil
+	event.Str("runtime", rt.Name).Str("digest", t.digest).Float64("took_ms", time.Since(begun).Seconds()*1e3).Msg("code prepared")
+	p.trees.settle(t, rt.Name, path)
 }
 
 // compute runs a process that fills a folder, and returns the folder.
-func (p *Pool) compute(ctx context.Context, rt *Runtime, t *tree, handler string) (path string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+func (p *Pool) compute(rt *Runtime, t *tree, handler string) (path string, err error) {
+	ctx, cancel := context.WithTimeout(p.ctx, prepareTimeout)
 	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)()
 	path = t.path + "." + rt.Name + "-" + strconv.FormatUint(p.serial.Add(1), 10)
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return "", fmt.Errorf("make cache directory: %w", err)

@@ -22,6 +22,9 @@ type Runtime struct {
 	Pids int
 	// Prepares tells that a process can compute something from code alone.
 	Prepares bool
+	// Compiles tells that an instance without what was prepared takes as long as the
+	// preparation, and more memory than its limit may be. So a start waits for it.
+	Compiles bool
 	// Version is what the program says about itself, for people.
 	Version string
 }

@@ -21,6 +21,6 @@ func Sources() []Source {
 		{Name: "exec", Pids: 1024, Arguments: []string{"covey", "runtime", "exec"}},
 		// A package's program and what it starts, beside its host.
 		{Name: "lambda", Prepares: true, Pids: 1024, Arguments: []string{"covey", "runtime", "lambda"}},
-		{Name: "wasm", Prepares: true, Arguments: []string{"covey", "runtime", "wasm"}},
+		{Name: "wasm", Prepares: true, Compiles: true, Arguments: []string{"covey", "runtime", "wasm"}},
 	}
 }

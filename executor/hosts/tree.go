@@ -50,10 +50,10 @@ type tree struct {
 	err  error
 
 	// Guarded by the mutex of trees.
-	holds   int
-	used    uint64            // clock at the last release
-	caches  map[string]string // what Prepare made, by runtime
-	waiting map[string]bool   // runtimes that are preparing
+	holds  int
+	used   uint64                   // clock at the last release
+	caches map[string]string        // what was prepared, by runtime
+	claims map[string]chan struct{} // by runtime, closed when its preparation has ended
 }
 
 // newTrees empties dir.
@@ -95,9 +95,10 @@ func (ts *trees) hold(ctx context.Context, digest string) (*tree, error) {
 	if t == nil {
 		t = &tree{
 			digest: digest, path: filepath.Join(ts.dir, digest), ready: make(chan struct{}),
-			caches: map[string]string{}, waiting: map[string]bool{},
+			caches: map[string]string{}, claims: map[string]chan struct{}{},
 		}
 		ts.all[digest] = t
+		t.holds++ // by the work itself: whoever waits for it may leave
 		ts.work.Go(func() { ts.fill(context.WithoutCancel(ctx), t) })
 	}
 	t.holds++
@@ -115,7 +116,8 @@ func (ts *trees) hold(ctx context.Context, digest string) (*tree, error) {
 	return t, nil
 }
 
-// fill unpacks. A failure is told to everybody who waits, and forgotten.
+// fill unpacks, and gives its hold back. A failure is told to everybody who waits, and
+// forgotten.
 func (ts *trees) fill(ctx context.Context, t *tree) {
 	ctx, cancel := context.WithTimeout(ctx, unpackTimeout)
 	defer cancel()
@@ -126,7 +128,7 @@ func (ts *trees) fill(ctx context.Context, t *tree) {
 		ts.mu.Unlock()
 	}
 	close(t.ready)
-	ts.trim()
+	ts.release(t)
 }
 
 func (ts *trees) unpack(ctx context.Context, t *tree) (int64, error) {
@@ -225,25 +227,29 @@ func (ts *trees) cache(t *tree, runtime string) string {
 	return t.caches[runtime]
 }
 
-// claim reports whether the caller shall prepare the tree for a runtime: nobody has,
-// and nobody is about to.
-func (ts *trees) claim(t *tree, runtime string) bool {
+// claim reports whether the caller shall prepare the tree for a runtime, because nobody
+// has tried. done is closed when whoever it is has settled. The caller's claim holds
+// the tree until then.
+func (ts *trees) claim(t *tree, runtime string) (mine bool, done <-chan struct{}) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t.waiting[runtime] || t.caches[runtime] != "" {
-		return false
+	if claim := t.claims[runtime]; claim != nil {
+		return false, claim
 	}
-	t.waiting[runtime] = true
-	return true
+	claim := make(chan struct{})
+	t.claims[runtime] = claim
+	t.holds++
+	return true, claim
 }
 
-// settle ends a claim. An empty path keeps the claim: what failed once will fail
-// again.
+// settle ends a claim. An empty path says that there is no cache, and never will be:
+// what failed once will fail again.
 func (ts *trees) settle(t *tree, runtime, path string) {
 	ts.mu.Lock()
-	defer ts.mu.Unlock()
 	if path != "" {
 		t.caches[runtime] = path
-		delete(t.waiting, runtime)
 	}
+	close(t.claims[runtime])
+	ts.mu.Unlock()
+	ts.release(t)
 }
