@@ -84,7 +84,7 @@ func newReal(t testing.TB, box *sandbox.Sandbox, change func(*Config)) *Executor
 // eventually polls until check succeeds.
 func eventually(t testing.TB, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for err := check(); err != nil; err = check() {

@@ -74,7 +74,7 @@ func TestNodeThatIsClosedBeforeRunLeavesNothing(t *testing.T) {
 	go func() { done <- again.Run(ctx) }() // waited for below
 	select {
 	case <-again.Cluster().Ready():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("no state after 20 s")
 	}
 	cancel()

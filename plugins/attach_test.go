@@ -102,7 +102,7 @@ func TestAttachToRunningProcess(t *testing.T) {
 	}
 	select {
 	case <-p.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the process did not end")
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {

@@ -45,7 +45,7 @@ func TestDemotedVoterComesBackByItself(t *testing.T) {
 		}
 	}
 	voter.kill()
-	eventually(t, 20*time.Second, "the silent voter to be replaced", func() error {
+	eventually(t, time.Minute, "the silent voter to be replaced", func() error {
 		voters := 0
 		for _, m := range w.leader().group.Members() {
 			if m.Role == Voter && m.ID != voter.id {
@@ -59,7 +59,7 @@ func TestDemotedVoterComesBackByItself(t *testing.T) {
 	})
 	voter.start()
 	w.propose("back=1")
-	eventually(t, 20*time.Second, "the old voter's state", func() error {
+	eventually(t, time.Minute, "the old voter's state", func() error {
 		if got := voter.fsm.get("back"); got != "1" {
 			return fmt.Errorf("back=%q", got)
 		}
@@ -77,7 +77,7 @@ func TestAvoidedLeaderHandsOverAndLosesItsVote(t *testing.T) {
 		w.known[i].Avoid = w.known[i].ID == old.id
 	}
 	w.mu.Unlock()
-	eventually(t, 20*time.Second, "another leader and voter", func() error {
+	eventually(t, time.Minute, "another leader and voter", func() error {
 		leader := w.leader()
 		if role := leader.group.RoleOf(old.id); leader == old || role == Voter {
 			return fmt.Errorf("%s leads, %s is a %v", leader.id, old.id, role)
@@ -92,7 +92,7 @@ func TestUnreachableNodeIsNotAdded(t *testing.T) {
 	w.add() // never started, and first in line
 	good := w.add()
 	good.start()
-	eventually(t, 20*time.Second, "the node that can be reached", func() error {
+	eventually(t, time.Minute, "the node that can be reached", func() error {
 		if role := w.leader().group.RoleOf(good.id); role != Standby {
 			return fmt.Errorf("it is a %v", role)
 		}
@@ -138,7 +138,7 @@ func TestProberTellsSilenceFromHealth(t *testing.T) {
 		defer cancel()
 		return p.askAll(ctx)
 	}
-	eventually(t, 10*time.Second, "health of all", func() error {
+	eventually(t, time.Minute, "health of all", func() error {
 		for id, s := range ask() {
 			if s.LastContact < 0 || s.LastIndex == 0 || s.LastTerm == 0 {
 				return fmt.Errorf("%s: %+v", id, s)

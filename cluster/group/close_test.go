@@ -45,7 +45,7 @@ func TestCloseAnswersEverybody(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(time.Minute):
 				stacks := make([]byte, 1<<20)
 				t.Fatalf("group did not %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
 			}

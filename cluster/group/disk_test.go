@@ -160,7 +160,7 @@ func TestR5ReserveIsGivenUpAndTakenBack(t *testing.T) {
 	path := filepath.Join(w.dir, reserveFile)
 	exists := func(want bool) {
 		t.Helper()
-		eventually(t, 5*time.Second, "the reserve file", func() error {
+		eventually(t, time.Minute, "the reserve file", func() error {
 			info, err := os.Stat(path)
 			switch {
 			case want && err != nil:
@@ -176,7 +176,7 @@ func TestR5ReserveIsGivenUpAndTakenBack(t *testing.T) {
 	}
 	exists(true)
 	w.free.Store(0)
-	eventually(t, 5*time.Second, "the watermark", func() error {
+	eventually(t, time.Minute, "the watermark", func() error {
 		if !w.low.Load() {
 			return errors.New("not low")
 		}

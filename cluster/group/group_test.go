@@ -31,7 +31,7 @@ func TestFollowerNamesTheLeader(t *testing.T) {
 	w := newVoters(t, 3, nil)
 	leader := w.leader()
 	follower := w.others(leader)[0]
-	eventually(t, 5*time.Second, "the leader's name", func() error {
+	eventually(t, time.Minute, "the leader's name", func() error {
 		_, _, err := follower.group.Propose(t.Context(), []byte("a=b"))
 		nl, ok := errors.AsType[*NotLeaderError](err)
 		if !ok || !errors.Is(err, ErrNotLeader) {
@@ -98,7 +98,7 @@ func TestRestartKeepsStateAndAddressMayChange(t *testing.T) {
 	if got := nd.fsm.get("a"); got != "1" {
 		t.Errorf("a=%q after the restart", got)
 	}
-	eventually(t, 5*time.Second, "the new address in the configuration", func() error {
+	eventually(t, time.Minute, "the new address in the configuration", func() error {
 		if got := nd.group.Members()[0].Addr; got != nd.addr {
 			return fmt.Errorf("address is %s", got)
 		}
@@ -159,7 +159,7 @@ func TestReadIndexSeesAnsweredWrites(t *testing.T) {
 	for i := range 20 {
 		index := w.propose(fmt.Sprintf("n=%d", i))
 		var read Index
-		eventually(t, 20*time.Second, "a read", func() (err error) {
+		eventually(t, time.Minute, "a read", func() (err error) {
 			leader = w.leader() // may change on a busy machine
 			read, err = leader.group.ReadIndex(t.Context())
 			return err

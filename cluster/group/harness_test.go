@@ -295,7 +295,7 @@ func newVoters(t testing.TB, n int, tune func(*Config)) *world {
 	})
 	for _, nd := range w.nodes[1:] {
 		s := Server{ID: nd.id, Addr: nd.addr}
-		eventually(t, 20*time.Second, "a vote for "+string(nd.id), func() error {
+		eventually(t, time.Minute, "a vote for "+string(nd.id), func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			g := w.leader().group
@@ -476,7 +476,7 @@ func (w *world) heal() {
 func (w *world) leader() *node {
 	w.t.Helper()
 	var found *node
-	eventually(w.t, 20*time.Second, "a leader", func() error {
+	eventually(w.t, time.Minute, "a leader", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		err := errors.New("nobody leads")
@@ -498,7 +498,7 @@ func (w *world) leader() *node {
 func (w *world) propose(data string) Index {
 	w.t.Helper()
 	var index Index
-	eventually(w.t, 20*time.Second, "a commit", func() error {
+	eventually(w.t, time.Minute, "a commit", func() error {
 		err := errors.New("nobody leads")
 		for _, nd := range w.nodes {
 			if nd.group == nil || !nd.group.IsLeader() {
@@ -518,7 +518,7 @@ func (w *world) propose(data string) Index {
 // agree waits until the given nodes have the same state.
 func (w *world) agree(nodes ...*node) {
 	w.t.Helper()
-	eventually(w.t, 20*time.Second, "the same state everywhere", func() error {
+	eventually(w.t, time.Minute, "the same state everywhere", func() error {
 		first := nodes[0].fsm.read()
 		for _, nd := range nodes[1:] {
 			if s := nd.fsm.read(); s.Hash != first.Hash || s.Count != first.Count {

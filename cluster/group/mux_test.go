@@ -303,7 +303,7 @@ func TestMuxDropsWhatNobodyAccepts(t *testing.T) {
 		defer c.Close()
 		conns = append(conns, c)
 	}
-	eventually(t, 5*time.Second, "one of two closed", func() error {
+	eventually(t, time.Minute, "one of two closed", func() error {
 		for _, c := range conns {
 			_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 			if _, err := c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {

@@ -42,7 +42,7 @@ func TestR1OnlyBootstrapFounds(t *testing.T) {
 			if err := w.nodes[0].group.Bootstrap(); !errors.Is(err, ErrBootstrapped) {
 				t.Errorf("second bootstrap: %v", err)
 			}
-			eventually(t, 20*time.Second, "one group of five", func() error {
+			eventually(t, time.Minute, "one group of five", func() error {
 				for _, nd := range w.nodes {
 					if id, _ := nd.group.Leader(); id == "" {
 						return fmt.Errorf("%s knows no leader", nd.id)
@@ -191,7 +191,7 @@ func TestR4LeaderWithHangingDiskIsReplaced(t *testing.T) {
 	select {
 	case err := <-old.exits:
 		t.Log(err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the leader lives on")
 	}
 	// The process would be gone now, so no client asks it any more.
@@ -248,7 +248,7 @@ func TestR5LowDiskRefusesClientsOnly(t *testing.T) {
 	})
 	g := w.nodes[0].group
 	propose := func() error { _, _, err := g.Propose(t.Context(), []byte("a=1")); return err }
-	eventually(t, 5*time.Second, "refusal", func() error {
+	eventually(t, time.Minute, "refusal", func() error {
 		if err := propose(); !errors.Is(err, ErrDiskLow) {
 			return fmt.Errorf("error %w", err)
 		}
@@ -258,7 +258,7 @@ func TestR5LowDiskRefusesClientsOnly(t *testing.T) {
 		t.Errorf("the cluster's own write: %v", err)
 	}
 	free.Store(1 << 30)
-	eventually(t, 5*time.Second, "acceptance", propose)
+	eventually(t, time.Minute, "acceptance", propose)
 }
 
 // burst fills a log store with n bytes in batches and truncates it.
@@ -396,7 +396,7 @@ func TestR8FollowerFarBehindCatchesUpUnderLoad(t *testing.T) {
 				}
 			}
 		})
-		eventually(t, 20*time.Second, "the follower to catch up", func() error {
+		eventually(t, time.Minute, "the follower to catch up", func() error {
 			if a, b := behind.group.Applied(), w.leader().group.Applied(); a+5 < b {
 				return fmt.Errorf("applied %d of %d", a, b)
 			}
@@ -423,7 +423,7 @@ func TestR8LogIsBoundedInBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 10*time.Second, "compaction", func() error {
+	eventually(t, time.Minute, "compaction", func() error {
 		first, err := g.store.FirstIndex()
 		if last := g.raft.LastIndex(); err != nil || last-first > 14 {
 			return fmt.Errorf("entries %d to %d are kept, %w", first, last, err)
@@ -676,7 +676,7 @@ func TestR17LeadershipFlaps(t *testing.T) {
 		}
 	}
 	w.propose("a=1")
-	eventually(t, 10*time.Second, "one work for one leader", func() error {
+	eventually(t, time.Minute, "one work for one leader", func() error {
 		if n, total := running.Load(), runs.Load(); n != 1 || int(total) < want/2 {
 			return fmt.Errorf("%d running, %d were run", n, total)
 		}

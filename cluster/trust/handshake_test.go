@@ -25,7 +25,7 @@ func handshake(t *testing.T, server, client *tls.Config) error {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	_ = a.SetDeadline(deadline)
 	_ = b.SetDeadline(deadline)
 	done := make(chan struct{})

@@ -198,7 +198,7 @@ func TestVersion2KillsAndRemoves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 5*time.Second, func() error {
+		eventually(t, time.Minute, func() error {
 			if len(cgroupPids(c.dirs[""])) < 2 {
 				return errors.New("not in the cgroup yet")
 			}

@@ -95,7 +95,7 @@ func TestNothingSurvivesKillOfDaemon(t *testing.T) {
 				t.Fatalf("daemon in mode %q says %q, %v", m.name, line, err)
 			}
 			// The daemon itself has the token too.
-			eventually(t, 5*time.Second, func() error {
+			eventually(t, time.Minute, func() error {
 				if n := len(withToken(token)); n < 3 {
 					return fmt.Errorf("%d processes, want daemon, code and lingering grandchild", n)
 				}
@@ -106,7 +106,7 @@ func TestNothingSurvivesKillOfDaemon(t *testing.T) {
 			}
 			_ = cmd.Wait()
 			if m.namespaces {
-				eventually(t, 2*time.Second, noneWithToken(token))
+				eventually(t, time.Minute, noneWithToken(token))
 			}
 			// Without a pid namespace, the next daemon ends the rest.
 			cfg := DefaultConfig()
@@ -115,7 +115,7 @@ func TestNothingSurvivesKillOfDaemon(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 2*time.Second, noneWithToken(token))
+			eventually(t, time.Minute, noneWithToken(token))
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}

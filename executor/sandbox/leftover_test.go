@@ -77,7 +77,7 @@ func TestOrphansOfDeadDaemonsAreRemoved(t *testing.T) {
 	}
 	_ = dead.Wait()
 	// The last children may hold the lock for a moment.
-	eventually(t, 2*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		newSandbox(t)
 		for _, path := range []string{deadRun, deadCgroup} {
 			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

@@ -140,7 +140,7 @@ func startChild(t testing.TB, s *Sandbox, program string, change ...func(*Spec))
 // output reads until the child closes its output.
 func (c *child) output(t testing.TB) string {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	if err := c.out.SetReadDeadline(deadline); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func (c *child) wait(t testing.TB) State {
 	t.Helper()
 	select {
 	case <-c.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the instance does not end")
 	}
 	return c.State()

@@ -109,7 +109,7 @@ func TestParkedStageReportsWhatTheKernelRefuses(t *testing.T) {
 func TestStartPassesOverStagesThatDied(t *testing.T) {
 	t.Parallel()
 	s := parkedSandbox(t)
-	eventually(t, 10*time.Second, berthReady(s))
+	eventually(t, time.Minute, berthReady(s))
 	s.mu.Lock()
 	parked := slices.Collect(maps.Keys(s.living))
 	for _, p := range parked {

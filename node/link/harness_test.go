@@ -182,7 +182,7 @@ func (s *states) wait(t testing.TB, want string) {
 // waitFor polls until check is content.
 func waitFor(t testing.TB, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := check()
 		if err == nil {

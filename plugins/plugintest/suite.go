@@ -22,7 +22,7 @@ import (
 
 const (
 	// patience is how long a case waits for what must happen.
-	patience = 20 * time.Second
+	patience = time.Minute
 	// largeBody is the size of body that every host must take in both directions.
 	largeBody = 6 << 20
 	// crowd is how many calls one instance must take at once.

@@ -185,7 +185,7 @@ func meet(n int) error {
 	}
 	// A crowd that looks too often keeps its last members from coming.
 	pause := time.Duration(n) * 15 * time.Millisecond
-	for begun := time.Now(); time.Since(begun) < 20*time.Second; time.Sleep(pause) {
+	for begun := time.Now(); time.Since(begun) < 50*time.Second; time.Sleep(pause) {
 		if count(name) >= n {
 			return nil
 		}
