@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/cluster/state"
+	"github.com/covey-dev/covey/internal/loopback"
 	corenode "github.com/covey-dev/covey/node"
 	"github.com/covey-dev/covey/node/access/sigv4/sigv4test"
 	"github.com/covey-dev/covey/node/client/wire"
@@ -169,7 +170,7 @@ func TestSecretsOfAccessKeysAreNowhere(t *testing.T) {
 
 	cfg := corenode.DefaultConfig()
 	cfg.DataDir, cfg.Name, cfg.Advertise, cfg.Logger = filepath.Join(t.TempDir(), "restored"), "restored", "127.0.0.1", nodetest.Logger(t)
-	cfg.API, cfg.Peer, cfg.Gossip = nodetest.FreeAddress(t), nodetest.FreeAddress(t), nodetest.FreeAddress(t)
+	cfg.API, cfg.Peer, cfg.Gossip = loopback.Address(t), loopback.Address(t), loopback.Address(t)
 	restored, err := corenode.Restore(t.Context(), cfg, &backup)
 	if err != nil {
 		t.Fatal(err)

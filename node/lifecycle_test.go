@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/covey-dev/covey/internal/loopback"
 	"github.com/covey-dev/covey/node"
 	"github.com/covey-dev/covey/node/nodetest"
 )
@@ -118,7 +119,7 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := nodetest.FreeAddress(t)
+	free := loopback.Address(t)
 	cfg := config(t)
 	for name, spoil := range map[string]func(*node.Config){
 		"api port taken":   func(c *node.Config) { c.API = taken.Addr().String() },

@@ -9,6 +9,7 @@ import (
 
 	"github.com/covey-dev/covey/cluster"
 	"github.com/covey-dev/covey/internal/clock"
+	"github.com/covey-dev/covey/internal/loopback"
 )
 
 // Node is one machine of a fleet: a data directory, and a daemon while it runs.
@@ -41,7 +42,10 @@ func (n *Node) Config() cluster.Config {
 	cfg.Name = "node-" + string(rune('a'+n.Number%26))
 	cfg.Peer.Bind, cfg.Gossip.Bind = "127.0.0.1:0", "127.0.0.1:0"
 	n.mu.Lock()
-	if n.fleet.fixed && n.ports[0] != "" {
+	if n.fleet.fixed {
+		if n.ports[0] == "" {
+			n.ports = [2]string{loopback.Address(n.fleet.t), loopback.Address(n.fleet.t)}
+		}
 		cfg.Peer.Bind, cfg.Gossip.Bind = n.ports[0], n.ports[1]
 	}
 	n.mu.Unlock()

@@ -26,6 +26,8 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"github.com/covey-dev/covey/internal/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -311,19 +313,15 @@ func newVoters(t testing.TB, n int, tune func(*Config)) *world {
 // add makes a node and lists it; it is not started.
 func (w *world) add() *node {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	address := loopback.Address(w.t)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.made++
 	nd := &node{
-		w: w, id: NodeID(fmt.Sprintf("node-%d", w.made)), addr: l.Addr().String(),
+		w: w, id: NodeID(fmt.Sprintf("node-%d", w.made)), addr: address,
 		dir: filepath.Join(w.t.TempDir(), "group"), exits: make(chan error, 4),
 		log: memStore{raft.NewInmemStore()},
 	}
-	_ = l.Close() // start listens again at the address
 	w.nodes = append(w.nodes, nd)
 	w.known = append(w.known, Server{ID: nd.id, Addr: nd.addr})
 	return nd

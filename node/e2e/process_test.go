@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/covey-dev/covey/internal/loopback"
 )
 
 // node is one machine of a test: a data directory, three ports, and a daemon
@@ -88,37 +88,7 @@ func tail(path string, most int) []byte {
 
 // move gives the machine other addresses. They are used from the next start on.
 func (n *node) move() {
-	n.api, n.peer, n.gossip = freeAddress(n.t), freeAddress(n.t), freeAddress(n.t)
-}
-
-// ports hands out ports below those that the kernel gives to outgoing
-// connections, so that a daemon that is down keeps its own.
-var ports = struct {
-	sync.Mutex
-	next int
-}{next: 20000 + 10*rand.IntN(1000)}
-
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	for range 1000 {
-		if ports.next++; ports.next >= 32000 {
-			ports.next = 20000
-		}
-		address := fmt.Sprintf("127.0.0.1:%d", ports.next)
-		if tcp, err := net.Listen("tcp", address); err == nil {
-			udp, err := net.ListenPacket("udp", address)
-			_ = tcp.Close()
-			if err == nil {
-				_ = udp.Close()
-				return address
-			}
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+	n.api, n.peer, n.gossip = loopback.Address(n.t), loopback.Address(n.t), loopback.Address(n.t)
 }
 
 // launch starts the daemon with further flags and does not wait for anything.

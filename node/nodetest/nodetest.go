@@ -255,17 +255,3 @@ func Await(t testing.TB, most time.Duration, check func() error) {
 		<-tick.C
 	}
 }
-
-// FreeAddress returns a loopback address that nobody listens on now.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return address
-}
