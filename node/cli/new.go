@@ -87,7 +87,11 @@ func (a *app) makeFunction(cmd *cobra.Command, n *newFunction, args []string) er
 		}
 		return err
 	}
-	a.say("next: cd %s, %s, covey run .", dir, strings.Join(tmpl.Test, " "))
+	steps := []string{"cd " + dir}
+	if tmpl.Fetch != nil {
+		steps = append(steps, strings.Join(tmpl.Fetch, " "))
+	}
+	a.say("next: %s", strings.Join(append(steps, strings.Join(tmpl.Test, " "), "covey run ."), ", "))
 	_, err = fmt.Fprintln(a.env.Stdout, dir)
 	return err
 }

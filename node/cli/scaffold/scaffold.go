@@ -30,19 +30,22 @@ type Template struct {
 	Runtime string `json:"runtime"`
 	// Description is a line for people.
 	Description string `json:"description"`
-	// Test is the command that runs the function's own test, in its folder.
+	// Fetch is the command that fetches what the function needs, in its folder; often
+	// none.
+	Fetch []string `json:"fetch,omitempty"`
+	// Test is the command that runs the function's own test there.
 	Test []string `json:"test"`
 }
 
 // Templates lists all, in the order of the runtimes.
 func Templates() []Template {
 	return []Template{
-		{manifest.Go, "Go with Covey's SDK: JSON in and out, a typed error", []string{"go", "test", "./..."}},
-		{manifest.Python, "a handler in Python: handler(event, context)", []string{"python3", "-m", "unittest"}},
-		{manifest.NodeJS, "an async handler for Node.js: exports.handler", []string{"node", "--test"}},
-		{manifest.Lambda, "a handler as AWS Lambda runs it, in Python", []string{"python3", "-m", "unittest"}},
-		{manifest.Exec, "a shell script: the event in, the answer out", []string{"sh", "test.sh"}},
-		{manifest.Wasm, "a WebAssembly module (WASI), in Go", []string{"go", "test", "./..."}},
+		{manifest.Go, "Go with Covey's SDK: JSON in and out, a typed error", []string{"go", "mod", "tidy"}, []string{"go", "test", "./..."}},
+		{manifest.Python, "a handler in Python: handler(event, context)", nil, []string{"python3", "-m", "unittest"}},
+		{manifest.NodeJS, "an async handler for Node.js: exports.handler", nil, []string{"node", "--test"}},
+		{manifest.Lambda, "a handler as AWS Lambda runs it, in Python", nil, []string{"python3", "-m", "unittest"}},
+		{manifest.Exec, "a shell script: the event in, the answer out", nil, []string{"sh", "test.sh"}},
+		{manifest.Wasm, "a WebAssembly module (WASI), in Go", nil, []string{"go", "test", "./..."}},
 	}
 }
 
