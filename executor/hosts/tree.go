@@ -148,27 +148,31 @@ func (ts *trees) unpack(ctx context.Context, t *tree) (int64, error) {
 	case err != nil:
 		return 0, fmt.Errorf("unpack code: %w", err)
 	}
-	forks.Settle() // there may be programs in it
-	return sizeOf(t.path)
+	size, programs, err := survey(t.path)
+	forks.Settle(programs...)
+	return size, err
 }
 
-// sizeOf adds up the files below dir.
-func sizeOf(dir string) (int64, error) {
-	var size int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+// survey adds up the files below dir, and lists those that can be executed.
+func survey(dir string) (size int64, programs []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
+		if err != nil {
+			return err
 		}
-		return err
+		size += info.Size()
+		if info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			programs = append(programs, path)
+		}
+		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("measure code: %w", err)
+		return 0, nil, fmt.Errorf("measure code: %w", err)
 	}
-	return size, nil
+	return size, programs, nil
 }
 
 // release gives back what hold returned.

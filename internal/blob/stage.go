@@ -122,7 +122,7 @@ func (st *stage) commit(d Digest) error {
 		st.discard()
 		return fmt.Errorf("commit blob %s: %w", d, diskError(err))
 	}
-	forks.Settle()
+	forks.Settle(st.file.Name())
 	if err := s.publish(d, st.file.Name()); err != nil {
 		return fmt.Errorf("commit blob %s: %w", d, diskError(err))
 	}

@@ -7,12 +7,16 @@ package forks
 
 import "syscall"
 
-// Settle waits until no child of this process is between fork and exec. A file that
-// was closed before the call can be executed after it. Go holds ForkLock from the
-// fork until the child has called exec. Settle blocks for less than a millisecond as
-// a rule, and is safe for concurrent use.
-func Settle() {
+// Settle returns when the given files, which this process has written and closed, can
+// be executed. It blocks for less than a millisecond as a rule, for a second at most,
+// and is safe for concurrent use.
+func Settle(paths ...string) {
+	// Go holds ForkLock until the child has called exec. The kernel closes the child's
+	// descriptors a moment later.
 	syscall.ForkLock.Lock()
 	//lint:ignore SA2001 the lock is taken to wait for its present holders
 	syscall.ForkLock.Unlock()
+	for _, path := range paths {
+		awaitWriters(path)
+	}
 }

@@ -31,12 +31,12 @@ func TestWrittenProgramsCanBeExecuted(t *testing.T) {
 	}
 	defer others.Wait()
 	defer close(stop)
-	for i := range 100 {
+	for i := range 200 {
 		path := filepath.Join(t.TempDir(), fmt.Sprint("copy", i))
 		if err := os.WriteFile(path, program, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		Settle()
+		Settle(path)
 		out, err := exec.Command(path).CombinedOutput()
 		if err != nil {
 			t.Fatalf("copy %d: %v: %s", i, err, out)

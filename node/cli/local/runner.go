@@ -243,7 +243,7 @@ func (r *Runner) keep(path string) (digest string, err error) {
 	// Executed by descriptor, by another user.
 	err = errors.Join(err, out.Chmod(0o555), out.Close())
 	digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
-	forks.Settle()
+	forks.Settle(out.Name())
 	if err == nil {
 		err = os.Rename(out.Name(), filepath.Join(r.codeDir(), digest))
 	}
