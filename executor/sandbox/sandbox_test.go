@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/covey-dev/covey/internal/forks"
 )
 
 // The tests named TestModes… run in every mode that a user can have, and once
@@ -222,6 +224,7 @@ func TestModesScriptByDescriptor(t *testing.T) {
 		if err := os.WriteFile(path, []byte("#!/bin/sh\necho $1 from $0\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
+		forks.Settle(path)
 		code, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)

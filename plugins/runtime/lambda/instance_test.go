@@ -159,8 +159,12 @@ func write(t testing.TB, files map[string]string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
+		// Written by a process of its own: while this one has a program open for writing,
+		// a child that it starts for another test would keep it from being executed.
+		tee := exec.Command("sh", "-c", `cat >"$0" && chmod 755 "$0"`, path)
+		tee.Stdin = strings.NewReader(text)
+		if out, err := tee.CombinedOutput(); err != nil {
+			t.Fatalf("write %s: %v: %s", path, err, out)
 		}
 	}
 	return code
