@@ -138,7 +138,7 @@ func checkAnswers(t *testing.T, cl *client.Client) {
 		defer cancel()
 		begun := time.Now()
 		_, err := cl.Invoke(short, order("f", program.Input{Op: program.OpHang}))
-		if took := time.Since(begun); err == nil || took > 5*time.Second {
+		if took := time.Since(begun); err == nil || took > 30*time.Second {
 			t.Errorf("a call that hangs ended after %v with %v", took, err)
 		}
 	})
