@@ -139,6 +139,7 @@ type Command struct {
 	//	*Command_PutLimits
 	//	*Command_RecordUsage
 	//	*Command_RaiseFeatureLevel
+	//	*Command_PutReservations
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -355,6 +356,15 @@ func (x *Command) GetRaiseFeatureLevel() *RaiseFeatureLevel {
 	return nil
 }
 
+func (x *Command) GetPutReservations() *PutReservations {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutReservations); ok {
+			return x.PutReservations
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -427,6 +437,10 @@ type Command_RaiseFeatureLevel struct {
 	RaiseFeatureLevel *RaiseFeatureLevel `protobuf:"bytes,32,opt,name=raise_feature_level,json=raiseFeatureLevel,proto3,oneof"`
 }
 
+type Command_PutReservations struct {
+	PutReservations *PutReservations `protobuf:"bytes,33,opt,name=put_reservations,json=putReservations,proto3,oneof"`
+}
+
 func (*Command_FoundCluster) isCommand_Op() {}
 
 func (*Command_PutMember) isCommand_Op() {}
@@ -460,6 +474,8 @@ func (*Command_PutLimits) isCommand_Op() {}
 func (*Command_RecordUsage) isCommand_Op() {}
 
 func (*Command_RaiseFeatureLevel) isCommand_Op() {}
+
+func (*Command_PutReservations) isCommand_Op() {}
 
 // FoundCluster is the first command of a log, once per cluster.
 type FoundCluster struct {
@@ -1094,6 +1110,176 @@ func (x *PutAssignments) GetDrop() []*VersionRef {
 	return nil
 }
 
+// PutReservations cuts reserved concurrency anew. Each change is checked again when
+// applied; those that no longer hold are skipped and named in the result.
+type PutReservations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*ReservationChange   `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutReservations) Reset() {
+	*x = PutReservations{}
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutReservations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutReservations) ProtoMessage() {}
+
+func (x *PutReservations) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutReservations.ProtoReflect.Descriptor instead.
+func (*PutReservations) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PutReservations) GetChanges() []*ReservationChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// ReservationChange names nodes whose shares change; the others keep theirs.
+type ReservationChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Function      string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	Shares        []*ShareChange         `protobuf:"bytes,3,rep,name=shares,proto3" json:"shares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservationChange) Reset() {
+	*x = ReservationChange{}
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservationChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservationChange) ProtoMessage() {}
+
+func (x *ReservationChange) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservationChange.ProtoReflect.Descriptor instead.
+func (*ReservationChange) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReservationChange) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ReservationChange) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *ReservationChange) GetShares() []*ShareChange {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
+// ShareChange sets one node's share.
+type ShareChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Share uint32                 `protobuf:"varint,2,opt,name=share,proto3" json:"share,omitempty"`
+	// What is withheld there since this log index is free: the node has said so, or
+	// time has passed. 0 frees nothing.
+	Settled       uint64 `protobuf:"varint,3,opt,name=settled,proto3" json:"settled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareChange) Reset() {
+	*x = ShareChange{}
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareChange) ProtoMessage() {}
+
+func (x *ShareChange) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareChange.ProtoReflect.Descriptor instead.
+func (*ShareChange) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ShareChange) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ShareChange) GetShare() uint32 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *ShareChange) GetSettled() uint64 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
+}
+
 // PutToken adds a token. Created and used_by are set by the state machine.
 type PutToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1104,7 +1290,7 @@ type PutToken struct {
 
 func (x *PutToken) Reset() {
 	*x = PutToken{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1302,7 @@ func (x *PutToken) String() string {
 func (*PutToken) ProtoMessage() {}
 
 func (x *PutToken) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1315,7 @@ func (x *PutToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutToken.ProtoReflect.Descriptor instead.
 func (*PutToken) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutToken) GetToken() *Token {
@@ -1149,7 +1335,7 @@ type RevokeToken struct {
 
 func (x *RevokeToken) Reset() {
 	*x = RevokeToken{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1347,7 @@ func (x *RevokeToken) String() string {
 func (*RevokeToken) ProtoMessage() {}
 
 func (x *RevokeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1360,7 @@ func (x *RevokeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
 func (*RevokeToken) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeToken) GetId() string {
@@ -1195,7 +1381,7 @@ type UseJoinToken struct {
 
 func (x *UseJoinToken) Reset() {
 	*x = UseJoinToken{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1393,7 @@ func (x *UseJoinToken) String() string {
 func (*UseJoinToken) ProtoMessage() {}
 
 func (x *UseJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1406,7 @@ func (x *UseJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseJoinToken.ProtoReflect.Descriptor instead.
 func (*UseJoinToken) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UseJoinToken) GetId() string {
@@ -1248,7 +1434,7 @@ type PutLimits struct {
 
 func (x *PutLimits) Reset() {
 	*x = PutLimits{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1446,7 @@ func (x *PutLimits) String() string {
 func (*PutLimits) ProtoMessage() {}
 
 func (x *PutLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1459,7 @@ func (x *PutLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLimits.ProtoReflect.Descriptor instead.
 func (*PutLimits) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutLimits) GetApp() string {
@@ -1307,7 +1493,7 @@ type RecordUsage struct {
 
 func (x *RecordUsage) Reset() {
 	*x = RecordUsage{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1505,7 @@ func (x *RecordUsage) String() string {
 func (*RecordUsage) ProtoMessage() {}
 
 func (x *RecordUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1518,7 @@ func (x *RecordUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUsage.ProtoReflect.Descriptor instead.
 func (*RecordUsage) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecordUsage) GetNode() string {
@@ -1380,7 +1566,7 @@ type RaiseFeatureLevel struct {
 
 func (x *RaiseFeatureLevel) Reset() {
 	*x = RaiseFeatureLevel{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1578,7 @@ func (x *RaiseFeatureLevel) String() string {
 func (*RaiseFeatureLevel) ProtoMessage() {}
 
 func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1591,7 @@ func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseFeatureLevel.ProtoReflect.Descriptor instead.
 func (*RaiseFeatureLevel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RaiseFeatureLevel) GetFeatureLevel() uint32 {
@@ -1427,7 +1613,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1625,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1638,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Refusal) GetCode() RefusalCode {
@@ -1490,7 +1676,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1688,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_command_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1701,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -1564,7 +1750,8 @@ var File_cluster_clusterpb_command_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcluster/clusterpb/command.proto\x12\x10covey.cluster.v1\x1a\x1dcluster/clusterpb/model.proto\"\xd6\t\n" +
+	"\x1fcluster/clusterpb/command.proto\x12\x10covey.cluster.v1\x1a\x1dcluster/clusterpb/model.proto\"\xa6\n" +
+	"\n" +
 	"\aCommand\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12 \n" +
 	"\ftime_unix_ms\x18\x02 \x01(\x03R\n" +
@@ -1588,7 +1775,8 @@ const file_cluster_clusterpb_command_proto_rawDesc = "" +
 	"\n" +
 	"put_limits\x18\x1e \x01(\v2\x1b.covey.cluster.v1.PutLimitsH\x00R\tputLimits\x12B\n" +
 	"\frecord_usage\x18\x1f \x01(\v2\x1d.covey.cluster.v1.RecordUsageH\x00R\vrecordUsage\x12U\n" +
-	"\x13raise_feature_level\x18  \x01(\v2#.covey.cluster.v1.RaiseFeatureLevelH\x00R\x11raiseFeatureLevelB\x04\n" +
+	"\x13raise_feature_level\x18  \x01(\v2#.covey.cluster.v1.RaiseFeatureLevelH\x00R\x11raiseFeatureLevel\x12N\n" +
+	"\x10put_reservations\x18! \x01(\v2!.covey.cluster.v1.PutReservationsH\x00R\x0fputReservationsB\x04\n" +
 	"\x02op\"R\n" +
 	"\fFoundCluster\x12\x1d\n" +
 	"\n" +
@@ -1629,7 +1817,17 @@ const file_cluster_clusterpb_command_proto_rawDesc = "" +
 	"\x11expected_revision\x18\x04 \x01(\x04R\x10expectedRevision\"r\n" +
 	"\x0ePutAssignments\x12.\n" +
 	"\x03put\x18\x01 \x03(\v2\x1c.covey.cluster.v1.AssignmentR\x03put\x120\n" +
-	"\x04drop\x18\x02 \x03(\v2\x1c.covey.cluster.v1.VersionRefR\x04drop\"9\n" +
+	"\x04drop\x18\x02 \x03(\v2\x1c.covey.cluster.v1.VersionRefR\x04drop\"P\n" +
+	"\x0fPutReservations\x12=\n" +
+	"\achanges\x18\x01 \x03(\v2#.covey.cluster.v1.ReservationChangeR\achanges\"x\n" +
+	"\x11ReservationChange\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x125\n" +
+	"\x06shares\x18\x03 \x03(\v2\x1d.covey.cluster.v1.ShareChangeR\x06shares\"Q\n" +
+	"\vShareChange\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05share\x18\x02 \x01(\rR\x05share\x12\x18\n" +
+	"\asettled\x18\x03 \x01(\x04R\asettled\"9\n" +
 	"\bPutToken\x12-\n" +
 	"\x05token\x18\x01 \x01(\v2\x17.covey.cluster.v1.TokenR\x05token\"\x1d\n" +
 	"\vRevokeToken\x12\x0e\n" +
@@ -1687,7 +1885,7 @@ func file_cluster_clusterpb_command_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cluster_clusterpb_command_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_cluster_clusterpb_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_cluster_clusterpb_command_proto_goTypes = []any{
 	(RefusalCode)(0),          // 0: covey.cluster.v1.RefusalCode
 	(*Command)(nil),           // 1: covey.cluster.v1.Command
@@ -1702,23 +1900,26 @@ var file_cluster_clusterpb_command_proto_goTypes = []any{
 	(*PutAlias)(nil),          // 10: covey.cluster.v1.PutAlias
 	(*DeleteAlias)(nil),       // 11: covey.cluster.v1.DeleteAlias
 	(*PutAssignments)(nil),    // 12: covey.cluster.v1.PutAssignments
-	(*PutToken)(nil),          // 13: covey.cluster.v1.PutToken
-	(*RevokeToken)(nil),       // 14: covey.cluster.v1.RevokeToken
-	(*UseJoinToken)(nil),      // 15: covey.cluster.v1.UseJoinToken
-	(*PutLimits)(nil),         // 16: covey.cluster.v1.PutLimits
-	(*RecordUsage)(nil),       // 17: covey.cluster.v1.RecordUsage
-	(*RaiseFeatureLevel)(nil), // 18: covey.cluster.v1.RaiseFeatureLevel
-	(*Refusal)(nil),           // 19: covey.cluster.v1.Refusal
-	(*Result)(nil),            // 20: covey.cluster.v1.Result
-	(*Member)(nil),            // 21: covey.cluster.v1.Member
-	(Role)(0),                 // 22: covey.cluster.v1.Role
-	(*VersionConfig)(nil),     // 23: covey.cluster.v1.VersionConfig
-	(*VersionRef)(nil),        // 24: covey.cluster.v1.VersionRef
-	(*Alias)(nil),             // 25: covey.cluster.v1.Alias
-	(*Assignment)(nil),        // 26: covey.cluster.v1.Assignment
-	(*Token)(nil),             // 27: covey.cluster.v1.Token
-	(*Limits)(nil),            // 28: covey.cluster.v1.Limits
-	(*Usage)(nil),             // 29: covey.cluster.v1.Usage
+	(*PutReservations)(nil),   // 13: covey.cluster.v1.PutReservations
+	(*ReservationChange)(nil), // 14: covey.cluster.v1.ReservationChange
+	(*ShareChange)(nil),       // 15: covey.cluster.v1.ShareChange
+	(*PutToken)(nil),          // 16: covey.cluster.v1.PutToken
+	(*RevokeToken)(nil),       // 17: covey.cluster.v1.RevokeToken
+	(*UseJoinToken)(nil),      // 18: covey.cluster.v1.UseJoinToken
+	(*PutLimits)(nil),         // 19: covey.cluster.v1.PutLimits
+	(*RecordUsage)(nil),       // 20: covey.cluster.v1.RecordUsage
+	(*RaiseFeatureLevel)(nil), // 21: covey.cluster.v1.RaiseFeatureLevel
+	(*Refusal)(nil),           // 22: covey.cluster.v1.Refusal
+	(*Result)(nil),            // 23: covey.cluster.v1.Result
+	(*Member)(nil),            // 24: covey.cluster.v1.Member
+	(Role)(0),                 // 25: covey.cluster.v1.Role
+	(*VersionConfig)(nil),     // 26: covey.cluster.v1.VersionConfig
+	(*VersionRef)(nil),        // 27: covey.cluster.v1.VersionRef
+	(*Alias)(nil),             // 28: covey.cluster.v1.Alias
+	(*Assignment)(nil),        // 29: covey.cluster.v1.Assignment
+	(*Token)(nil),             // 30: covey.cluster.v1.Token
+	(*Limits)(nil),            // 31: covey.cluster.v1.Limits
+	(*Usage)(nil),             // 32: covey.cluster.v1.Usage
 }
 var file_cluster_clusterpb_command_proto_depIdxs = []int32{
 	2,  // 0: covey.cluster.v1.Command.found_cluster:type_name -> covey.cluster.v1.FoundCluster
@@ -1732,29 +1933,32 @@ var file_cluster_clusterpb_command_proto_depIdxs = []int32{
 	10, // 8: covey.cluster.v1.Command.put_alias:type_name -> covey.cluster.v1.PutAlias
 	11, // 9: covey.cluster.v1.Command.delete_alias:type_name -> covey.cluster.v1.DeleteAlias
 	12, // 10: covey.cluster.v1.Command.put_assignments:type_name -> covey.cluster.v1.PutAssignments
-	13, // 11: covey.cluster.v1.Command.put_token:type_name -> covey.cluster.v1.PutToken
-	14, // 12: covey.cluster.v1.Command.revoke_token:type_name -> covey.cluster.v1.RevokeToken
-	15, // 13: covey.cluster.v1.Command.use_join_token:type_name -> covey.cluster.v1.UseJoinToken
-	16, // 14: covey.cluster.v1.Command.put_limits:type_name -> covey.cluster.v1.PutLimits
-	17, // 15: covey.cluster.v1.Command.record_usage:type_name -> covey.cluster.v1.RecordUsage
-	18, // 16: covey.cluster.v1.Command.raise_feature_level:type_name -> covey.cluster.v1.RaiseFeatureLevel
-	21, // 17: covey.cluster.v1.PutMember.member:type_name -> covey.cluster.v1.Member
-	22, // 18: covey.cluster.v1.SetRole.role:type_name -> covey.cluster.v1.Role
-	23, // 19: covey.cluster.v1.Deploy.config:type_name -> covey.cluster.v1.VersionConfig
-	24, // 20: covey.cluster.v1.DeleteVersion.version:type_name -> covey.cluster.v1.VersionRef
-	25, // 21: covey.cluster.v1.PutAlias.alias:type_name -> covey.cluster.v1.Alias
-	26, // 22: covey.cluster.v1.PutAssignments.put:type_name -> covey.cluster.v1.Assignment
-	24, // 23: covey.cluster.v1.PutAssignments.drop:type_name -> covey.cluster.v1.VersionRef
-	27, // 24: covey.cluster.v1.PutToken.token:type_name -> covey.cluster.v1.Token
-	28, // 25: covey.cluster.v1.PutLimits.limits:type_name -> covey.cluster.v1.Limits
-	29, // 26: covey.cluster.v1.RecordUsage.usage:type_name -> covey.cluster.v1.Usage
-	0,  // 27: covey.cluster.v1.Refusal.code:type_name -> covey.cluster.v1.RefusalCode
-	19, // 28: covey.cluster.v1.Result.refusal:type_name -> covey.cluster.v1.Refusal
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	16, // 11: covey.cluster.v1.Command.put_token:type_name -> covey.cluster.v1.PutToken
+	17, // 12: covey.cluster.v1.Command.revoke_token:type_name -> covey.cluster.v1.RevokeToken
+	18, // 13: covey.cluster.v1.Command.use_join_token:type_name -> covey.cluster.v1.UseJoinToken
+	19, // 14: covey.cluster.v1.Command.put_limits:type_name -> covey.cluster.v1.PutLimits
+	20, // 15: covey.cluster.v1.Command.record_usage:type_name -> covey.cluster.v1.RecordUsage
+	21, // 16: covey.cluster.v1.Command.raise_feature_level:type_name -> covey.cluster.v1.RaiseFeatureLevel
+	13, // 17: covey.cluster.v1.Command.put_reservations:type_name -> covey.cluster.v1.PutReservations
+	24, // 18: covey.cluster.v1.PutMember.member:type_name -> covey.cluster.v1.Member
+	25, // 19: covey.cluster.v1.SetRole.role:type_name -> covey.cluster.v1.Role
+	26, // 20: covey.cluster.v1.Deploy.config:type_name -> covey.cluster.v1.VersionConfig
+	27, // 21: covey.cluster.v1.DeleteVersion.version:type_name -> covey.cluster.v1.VersionRef
+	28, // 22: covey.cluster.v1.PutAlias.alias:type_name -> covey.cluster.v1.Alias
+	29, // 23: covey.cluster.v1.PutAssignments.put:type_name -> covey.cluster.v1.Assignment
+	27, // 24: covey.cluster.v1.PutAssignments.drop:type_name -> covey.cluster.v1.VersionRef
+	14, // 25: covey.cluster.v1.PutReservations.changes:type_name -> covey.cluster.v1.ReservationChange
+	15, // 26: covey.cluster.v1.ReservationChange.shares:type_name -> covey.cluster.v1.ShareChange
+	30, // 27: covey.cluster.v1.PutToken.token:type_name -> covey.cluster.v1.Token
+	31, // 28: covey.cluster.v1.PutLimits.limits:type_name -> covey.cluster.v1.Limits
+	32, // 29: covey.cluster.v1.RecordUsage.usage:type_name -> covey.cluster.v1.Usage
+	0,  // 30: covey.cluster.v1.Refusal.code:type_name -> covey.cluster.v1.RefusalCode
+	22, // 31: covey.cluster.v1.Result.refusal:type_name -> covey.cluster.v1.Refusal
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_command_proto_init() }
@@ -1781,6 +1985,7 @@ func file_cluster_clusterpb_command_proto_init() {
 		(*Command_PutLimits)(nil),
 		(*Command_RecordUsage)(nil),
 		(*Command_RaiseFeatureLevel)(nil),
+		(*Command_PutReservations)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1788,7 +1993,7 @@ func file_cluster_clusterpb_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_command_proto_rawDesc), len(file_cluster_clusterpb_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -458,8 +458,16 @@ type VersionConfig struct {
 	Description string            `protobuf:"bytes,15,opt,name=description,proto3" json:"description,omitempty"`
 	// Longest time from process start to READY; 0 means the default.
 	StartTimeoutMs uint64 `protobuf:"varint,16,opt,name=start_timeout_ms,json=startTimeoutMs,proto3" json:"start_timeout_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Executions at once of the function in the whole cluster; 0 means no bound.
+	// Of a function's versions the one that the alias "live" names decides.
+	Reserved uint32 `protobuf:"varint,17,opt,name=reserved,proto3" json:"reserved,omitempty"`
+	// Instances kept warm at certain times, beside min.
+	Provisioned []*Provision `protobuf:"bytes,18,rep,name=provisioned,proto3" json:"provisioned,omitempty"`
+	// Bounds the calls of the function that enter at one node. As with reserved, the
+	// version that "live" names decides.
+	Rate          *Rate `protobuf:"bytes,19,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VersionConfig) Reset() {
@@ -604,6 +612,164 @@ func (x *VersionConfig) GetStartTimeoutMs() uint64 {
 	return 0
 }
 
+func (x *VersionConfig) GetReserved() uint32 {
+	if x != nil {
+		return x.Reserved
+	}
+	return 0
+}
+
+func (x *VersionConfig) GetProvisioned() []*Provision {
+	if x != nil {
+		return x.Provisioned
+	}
+	return nil
+}
+
+func (x *VersionConfig) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+// Provision keeps instances warm during a window of the week.
+type Provision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Instances in the whole cluster. Of windows that overlap the greatest counts.
+	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Minutes since midnight; the end is not part of the window. Equal ones mean the
+	// whole day, and an end before the start means the next day's.
+	FromMinute uint32 `protobuf:"varint,2,opt,name=from_minute,json=fromMinute,proto3" json:"from_minute,omitempty"`
+	ToMinute   uint32 `protobuf:"varint,3,opt,name=to_minute,json=toMinute,proto3" json:"to_minute,omitempty"`
+	// Days on which the window begins: bit 0 is Sunday, bit 6 Saturday. 0 means every
+	// day.
+	Days uint32 `protobuf:"varint,4,opt,name=days,proto3" json:"days,omitempty"`
+	// Name in the time zone database; empty means UTC.
+	Zone          string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Provision) Reset() {
+	*x = Provision{}
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Provision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Provision) ProtoMessage() {}
+
+func (x *Provision) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Provision.ProtoReflect.Descriptor instead.
+func (*Provision) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Provision) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Provision) GetFromMinute() uint32 {
+	if x != nil {
+		return x.FromMinute
+	}
+	return 0
+}
+
+func (x *Provision) GetToMinute() uint32 {
+	if x != nil {
+		return x.ToMinute
+	}
+	return 0
+}
+
+func (x *Provision) GetDays() uint32 {
+	if x != nil {
+		return x.Days
+	}
+	return 0
+}
+
+func (x *Provision) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PerSecond uint32                 `protobuf:"varint,1,opt,name=per_second,json=perSecond,proto3" json:"per_second,omitempty"`
+	// Calls that may come at once; 0 means as many as per_second.
+	Burst         uint32 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Rate) GetPerSecond() uint32 {
+	if x != nil {
+		return x.PerSecond
+	}
+	return 0
+}
+
+func (x *Rate) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
 // Version is a numbered, immutable configuration with its code.
 type Version struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -616,7 +782,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +794,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +807,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{3}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Version) GetNumber() uint64 {
@@ -684,7 +850,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +862,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +875,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{4}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Alias) GetName() string {
@@ -780,7 +946,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +958,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +971,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{5}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Function) GetApp() string {
@@ -875,7 +1041,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1053,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1066,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Limits) GetFunctions() uint32 {
@@ -965,7 +1131,7 @@ type App struct {
 
 func (x *App) Reset() {
 	*x = App{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1143,7 @@ func (x *App) String() string {
 func (*App) ProtoMessage() {}
 
 func (x *App) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1156,7 @@ func (x *App) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use App.ProtoReflect.Descriptor instead.
 func (*App) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *App) GetName() string {
@@ -1033,7 +1199,7 @@ type VersionRef struct {
 
 func (x *VersionRef) Reset() {
 	*x = VersionRef{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1211,7 @@ func (x *VersionRef) String() string {
 func (*VersionRef) ProtoMessage() {}
 
 func (x *VersionRef) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1224,7 @@ func (x *VersionRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRef.ProtoReflect.Descriptor instead.
 func (*VersionRef) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VersionRef) GetApp() string {
@@ -1099,7 +1265,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1277,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1290,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Place) GetNode() string {
@@ -1169,7 +1335,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1347,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1360,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{10}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Assignment) GetVersion() *VersionRef {
@@ -1246,7 +1412,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1424,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1437,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{11}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Token) GetId() string {
@@ -1372,7 +1538,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1550,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_model_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1563,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Usage) GetApp() string {
@@ -1477,6 +1643,150 @@ func (x *Usage) GetColdMs() uint64 {
 	return 0
 }
 
+// Reservation says how a function's reserved concurrency is cut into shares.
+type Reservation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	App      string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// Ascending by node.
+	Places []*ReservedPlace `protobuf:"bytes,3,rep,name=places,proto3" json:"places,omitempty"`
+	// Longest timeout of any version while the reservation existed: how long what
+	// began under a share may go on.
+	LongestMs     uint64 `protobuf:"varint,4,opt,name=longest_ms,json=longestMs,proto3" json:"longest_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Reservation) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Reservation) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *Reservation) GetPlaces() []*ReservedPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *Reservation) GetLongestMs() uint64 {
+	if x != nil {
+		return x.LongestMs
+	}
+	return 0
+}
+
+// ReservedPlace is one node's part of a reservation.
+type ReservedPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Executions that may run there at once.
+	Share uint32 `protobuf:"varint,2,opt,name=share,proto3" json:"share,omitempty"`
+	// What the node had beyond its share and may not know to be gone.
+	Withheld uint32 `protobuf:"varint,3,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	// Log index at which withheld last grew.
+	Since         uint64 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservedPlace) Reset() {
+	*x = ReservedPlace{}
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservedPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservedPlace) ProtoMessage() {}
+
+func (x *ReservedPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_model_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservedPlace.ProtoReflect.Descriptor instead.
+func (*ReservedPlace) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_model_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReservedPlace) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReservedPlace) GetShare() uint32 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *ReservedPlace) GetWithheld() uint32 {
+	if x != nil {
+		return x.Withheld
+	}
+	return 0
+}
+
+func (x *ReservedPlace) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 var File_cluster_clusterpb_model_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_model_proto_rawDesc = "" +
@@ -1504,7 +1814,7 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\x02os\x18\x01 \x01(\tR\x02os\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\"\xcb\x05\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\xd2\x06\n" +
 	"\rVersionConfig\x12\x18\n" +
 	"\aruntime\x18\x01 \x01(\tR\aruntime\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12!\n" +
@@ -1526,14 +1836,28 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\x06labels\x18\r \x03(\v2+.covey.cluster.v1.VersionConfig.LabelsEntryR\x06labels\x128\n" +
 	"\tartifacts\x18\x0e \x03(\v2\x1a.covey.cluster.v1.ArtifactR\tartifacts\x12 \n" +
 	"\vdescription\x18\x0f \x01(\tR\vdescription\x12(\n" +
-	"\x10start_timeout_ms\x18\x10 \x01(\x04R\x0estartTimeoutMs\x1a6\n" +
+	"\x10start_timeout_ms\x18\x10 \x01(\x04R\x0estartTimeoutMs\x12\x1a\n" +
+	"\breserved\x18\x11 \x01(\rR\breserved\x12=\n" +
+	"\vprovisioned\x18\x12 \x03(\v2\x1b.covey.cluster.v1.ProvisionR\vprovisioned\x12*\n" +
+	"\x04rate\x18\x13 \x01(\v2\x16.covey.cluster.v1.RateR\x04rate\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06_queue\"\x82\x01\n" +
+	"\x06_queue\"\x87\x01\n" +
+	"\tProvision\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x1f\n" +
+	"\vfrom_minute\x18\x02 \x01(\rR\n" +
+	"fromMinute\x12\x1b\n" +
+	"\tto_minute\x18\x03 \x01(\rR\btoMinute\x12\x12\n" +
+	"\x04days\x18\x04 \x01(\rR\x04days\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\";\n" +
+	"\x04Rate\x12\x1d\n" +
+	"\n" +
+	"per_second\x18\x01 \x01(\rR\tperSecond\x12\x14\n" +
+	"\x05burst\x18\x02 \x01(\rR\x05burst\"\x82\x01\n" +
 	"\aVersion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x127\n" +
 	"\x06config\x18\x02 \x01(\v2\x1f.covey.cluster.v1.VersionConfigR\x06config\x12&\n" +
@@ -1612,7 +1936,18 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\vcold_starts\x18\n" +
 	" \x01(\x04R\n" +
 	"coldStarts\x12\x17\n" +
-	"\acold_ms\x18\v \x01(\x04R\x06coldMs*Q\n" +
+	"\acold_ms\x18\v \x01(\x04R\x06coldMs\"\x93\x01\n" +
+	"\vReservation\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x127\n" +
+	"\x06places\x18\x03 \x03(\v2\x1f.covey.cluster.v1.ReservedPlaceR\x06places\x12\x1d\n" +
+	"\n" +
+	"longest_ms\x18\x04 \x01(\x04R\tlongestMs\"k\n" +
+	"\rReservedPlace\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05share\x18\x02 \x01(\rR\x05share\x12\x1a\n" +
+	"\bwithheld\x18\x03 \x01(\rR\bwithheld\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x04R\x05since*Q\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rROLE_OBSERVER\x10\x01\x12\x10\n" +
@@ -1645,7 +1980,7 @@ func file_cluster_clusterpb_model_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_model_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_cluster_clusterpb_model_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_cluster_clusterpb_model_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_cluster_clusterpb_model_proto_goTypes = []any{
 	(Role)(0),             // 0: covey.cluster.v1.Role
 	(TokenKind)(0),        // 1: covey.cluster.v1.TokenKind
@@ -1653,37 +1988,44 @@ var file_cluster_clusterpb_model_proto_goTypes = []any{
 	(*Member)(nil),        // 3: covey.cluster.v1.Member
 	(*Artifact)(nil),      // 4: covey.cluster.v1.Artifact
 	(*VersionConfig)(nil), // 5: covey.cluster.v1.VersionConfig
-	(*Version)(nil),       // 6: covey.cluster.v1.Version
-	(*Alias)(nil),         // 7: covey.cluster.v1.Alias
-	(*Function)(nil),      // 8: covey.cluster.v1.Function
-	(*Limits)(nil),        // 9: covey.cluster.v1.Limits
-	(*App)(nil),           // 10: covey.cluster.v1.App
-	(*VersionRef)(nil),    // 11: covey.cluster.v1.VersionRef
-	(*Place)(nil),         // 12: covey.cluster.v1.Place
-	(*Assignment)(nil),    // 13: covey.cluster.v1.Assignment
-	(*Token)(nil),         // 14: covey.cluster.v1.Token
-	(*Usage)(nil),         // 15: covey.cluster.v1.Usage
-	nil,                   // 16: covey.cluster.v1.VersionConfig.EnvEntry
-	nil,                   // 17: covey.cluster.v1.VersionConfig.LabelsEntry
+	(*Provision)(nil),     // 6: covey.cluster.v1.Provision
+	(*Rate)(nil),          // 7: covey.cluster.v1.Rate
+	(*Version)(nil),       // 8: covey.cluster.v1.Version
+	(*Alias)(nil),         // 9: covey.cluster.v1.Alias
+	(*Function)(nil),      // 10: covey.cluster.v1.Function
+	(*Limits)(nil),        // 11: covey.cluster.v1.Limits
+	(*App)(nil),           // 12: covey.cluster.v1.App
+	(*VersionRef)(nil),    // 13: covey.cluster.v1.VersionRef
+	(*Place)(nil),         // 14: covey.cluster.v1.Place
+	(*Assignment)(nil),    // 15: covey.cluster.v1.Assignment
+	(*Token)(nil),         // 16: covey.cluster.v1.Token
+	(*Usage)(nil),         // 17: covey.cluster.v1.Usage
+	(*Reservation)(nil),   // 18: covey.cluster.v1.Reservation
+	(*ReservedPlace)(nil), // 19: covey.cluster.v1.ReservedPlace
+	nil,                   // 20: covey.cluster.v1.VersionConfig.EnvEntry
+	nil,                   // 21: covey.cluster.v1.VersionConfig.LabelsEntry
 }
 var file_cluster_clusterpb_model_proto_depIdxs = []int32{
 	0,  // 0: covey.cluster.v1.Member.role:type_name -> covey.cluster.v1.Role
-	16, // 1: covey.cluster.v1.VersionConfig.env:type_name -> covey.cluster.v1.VersionConfig.EnvEntry
-	17, // 2: covey.cluster.v1.VersionConfig.labels:type_name -> covey.cluster.v1.VersionConfig.LabelsEntry
+	20, // 1: covey.cluster.v1.VersionConfig.env:type_name -> covey.cluster.v1.VersionConfig.EnvEntry
+	21, // 2: covey.cluster.v1.VersionConfig.labels:type_name -> covey.cluster.v1.VersionConfig.LabelsEntry
 	4,  // 3: covey.cluster.v1.VersionConfig.artifacts:type_name -> covey.cluster.v1.Artifact
-	5,  // 4: covey.cluster.v1.Version.config:type_name -> covey.cluster.v1.VersionConfig
-	6,  // 5: covey.cluster.v1.Function.versions:type_name -> covey.cluster.v1.Version
-	7,  // 6: covey.cluster.v1.Function.aliases:type_name -> covey.cluster.v1.Alias
-	9,  // 7: covey.cluster.v1.App.limits:type_name -> covey.cluster.v1.Limits
-	11, // 8: covey.cluster.v1.Assignment.version:type_name -> covey.cluster.v1.VersionRef
-	12, // 9: covey.cluster.v1.Assignment.places:type_name -> covey.cluster.v1.Place
-	1,  // 10: covey.cluster.v1.Token.kind:type_name -> covey.cluster.v1.TokenKind
-	2,  // 11: covey.cluster.v1.Token.scopes:type_name -> covey.cluster.v1.Scope
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	6,  // 4: covey.cluster.v1.VersionConfig.provisioned:type_name -> covey.cluster.v1.Provision
+	7,  // 5: covey.cluster.v1.VersionConfig.rate:type_name -> covey.cluster.v1.Rate
+	5,  // 6: covey.cluster.v1.Version.config:type_name -> covey.cluster.v1.VersionConfig
+	8,  // 7: covey.cluster.v1.Function.versions:type_name -> covey.cluster.v1.Version
+	9,  // 8: covey.cluster.v1.Function.aliases:type_name -> covey.cluster.v1.Alias
+	11, // 9: covey.cluster.v1.App.limits:type_name -> covey.cluster.v1.Limits
+	13, // 10: covey.cluster.v1.Assignment.version:type_name -> covey.cluster.v1.VersionRef
+	14, // 11: covey.cluster.v1.Assignment.places:type_name -> covey.cluster.v1.Place
+	1,  // 12: covey.cluster.v1.Token.kind:type_name -> covey.cluster.v1.TokenKind
+	2,  // 13: covey.cluster.v1.Token.scopes:type_name -> covey.cluster.v1.Scope
+	19, // 14: covey.cluster.v1.Reservation.places:type_name -> covey.cluster.v1.ReservedPlace
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_model_proto_init() }
@@ -1698,7 +2040,7 @@ func file_cluster_clusterpb_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_model_proto_rawDesc), len(file_cluster_clusterpb_model_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -40,6 +40,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Usage
 	//	*SnapshotRecord_UsageMark
 	//	*SnapshotRecord_Outcome
+	//	*SnapshotRecord_Reservation
 	//	*SnapshotRecord_Trailer
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -182,6 +183,15 @@ func (x *SnapshotRecord) GetOutcome() *Outcome {
 	return nil
 }
 
+func (x *SnapshotRecord) GetReservation() *Reservation {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Reservation); ok {
+			return x.Reservation
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetTrailer() *SnapshotTrailer {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_Trailer); ok {
@@ -239,6 +249,10 @@ type SnapshotRecord_Outcome struct {
 	Outcome *Outcome `protobuf:"bytes,11,opt,name=outcome,proto3,oneof"`
 }
 
+type SnapshotRecord_Reservation struct {
+	Reservation *Reservation `protobuf:"bytes,12,opt,name=reservation,proto3,oneof"`
+}
+
 type SnapshotRecord_Trailer struct {
 	Trailer *SnapshotTrailer `protobuf:"bytes,15,opt,name=trailer,proto3,oneof"`
 }
@@ -264,6 +278,8 @@ func (*SnapshotRecord_Usage) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_UsageMark) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Outcome) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Trailer) isSnapshotRecord_Record() {}
 
@@ -712,7 +728,7 @@ var File_cluster_clusterpb_snapshot_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" cluster/clusterpb/snapshot.proto\x12\x10covey.cluster.v1\x1a\x1fcluster/clusterpb/command.proto\x1a\x1dcluster/clusterpb/model.proto\"\xc5\x05\n" +
+	" cluster/clusterpb/snapshot.proto\x12\x10covey.cluster.v1\x1a\x1fcluster/clusterpb/command.proto\x1a\x1dcluster/clusterpb/model.proto\"\x88\x06\n" +
 	"\x0eSnapshotRecord\x12:\n" +
 	"\x06header\x18\x01 \x01(\v2 .covey.cluster.v1.SnapshotHeaderH\x00R\x06header\x122\n" +
 	"\x06member\x18\x02 \x01(\v2\x18.covey.cluster.v1.MemberH\x00R\x06member\x12;\n" +
@@ -728,7 +744,8 @@ const file_cluster_clusterpb_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"usage_mark\x18\n" +
 	" \x01(\v2\x1b.covey.cluster.v1.UsageMarkH\x00R\tusageMark\x125\n" +
-	"\aoutcome\x18\v \x01(\v2\x19.covey.cluster.v1.OutcomeH\x00R\aoutcome\x12=\n" +
+	"\aoutcome\x18\v \x01(\v2\x19.covey.cluster.v1.OutcomeH\x00R\aoutcome\x12A\n" +
+	"\vreservation\x18\f \x01(\v2\x1d.covey.cluster.v1.ReservationH\x00R\vreservation\x12=\n" +
 	"\atrailer\x18\x0f \x01(\v2!.covey.cluster.v1.SnapshotTrailerH\x00R\atrailerB\b\n" +
 	"\x06record\"\xa4\x01\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
@@ -791,8 +808,9 @@ var file_cluster_clusterpb_snapshot_proto_goTypes = []any{
 	(*Function)(nil),        // 10: covey.cluster.v1.Function
 	(*Assignment)(nil),      // 11: covey.cluster.v1.Assignment
 	(*Token)(nil),           // 12: covey.cluster.v1.Token
-	(*Usage)(nil),           // 13: covey.cluster.v1.Usage
-	(*Result)(nil),          // 14: covey.cluster.v1.Result
+	(*Reservation)(nil),     // 13: covey.cluster.v1.Reservation
+	(*Usage)(nil),           // 14: covey.cluster.v1.Usage
+	(*Result)(nil),          // 15: covey.cluster.v1.Result
 }
 var file_cluster_clusterpb_snapshot_proto_depIdxs = []int32{
 	1,  // 0: covey.cluster.v1.SnapshotRecord.header:type_name -> covey.cluster.v1.SnapshotHeader
@@ -806,14 +824,15 @@ var file_cluster_clusterpb_snapshot_proto_depIdxs = []int32{
 	5,  // 8: covey.cluster.v1.SnapshotRecord.usage:type_name -> covey.cluster.v1.UsageSpan
 	6,  // 9: covey.cluster.v1.SnapshotRecord.usage_mark:type_name -> covey.cluster.v1.UsageMark
 	7,  // 10: covey.cluster.v1.SnapshotRecord.outcome:type_name -> covey.cluster.v1.Outcome
-	2,  // 11: covey.cluster.v1.SnapshotRecord.trailer:type_name -> covey.cluster.v1.SnapshotTrailer
-	13, // 12: covey.cluster.v1.UsageSpan.usage:type_name -> covey.cluster.v1.Usage
-	14, // 13: covey.cluster.v1.Outcome.result:type_name -> covey.cluster.v1.Result
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 11: covey.cluster.v1.SnapshotRecord.reservation:type_name -> covey.cluster.v1.Reservation
+	2,  // 12: covey.cluster.v1.SnapshotRecord.trailer:type_name -> covey.cluster.v1.SnapshotTrailer
+	14, // 13: covey.cluster.v1.UsageSpan.usage:type_name -> covey.cluster.v1.Usage
+	15, // 14: covey.cluster.v1.Outcome.result:type_name -> covey.cluster.v1.Result
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_snapshot_proto_init() }
@@ -835,6 +854,7 @@ func file_cluster_clusterpb_snapshot_proto_init() {
 		(*SnapshotRecord_Usage)(nil),
 		(*SnapshotRecord_UsageMark)(nil),
 		(*SnapshotRecord_Outcome)(nil),
+		(*SnapshotRecord_Reservation)(nil),
 		(*SnapshotRecord_Trailer)(nil),
 	}
 	type x struct{}

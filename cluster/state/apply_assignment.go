@@ -62,8 +62,8 @@ func (d draft) checkAssignment(a *Assignment) string {
 		return "more instances than max"
 	case limited && queue > uint64(v.Config.GetQueue()):
 		return "more waiting than queue"
-	case provisioned > uint64(v.Config.GetMin()):
-		return "more provisioned than min"
+	case provisioned > uint64(MostProvisioned(v.Config)):
+		return "more provisioned than the version asks for"
 	}
 	return ""
 }

@@ -399,3 +399,47 @@ func TestAccessKeysAreChecked(t *testing.T) {
 		l.no(accessKey("k", hour, change), codeInvalid, words)
 	}
 }
+
+func TestGuaranteesNeedTheirFeatureLevel(t *testing.T) {
+	t.Parallel()
+	for _, change := range []func(*clusterpb.VersionConfig){
+		func(c *clusterpb.VersionConfig) { c.Reserved = 3 },
+		func(c *clusterpb.VersionConfig) { c.Provisioned = []*clusterpb.Provision{{Count: 2}} },
+		func(c *clusterpb.VersionConfig) { c.Rate = &clusterpb.Rate{PerSecond: 5} },
+	} {
+		l := newLab(t)
+		l.ok(member("n1"))
+		l.no(deploy("f", change), codeInvalid, "feature level 3")
+		l.raise(GuaranteesLevel)
+		l.ok(deploy("f", change))
+	}
+}
+
+func TestGuaranteesAreBounded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok(member("n1"))
+	l.raise(GuaranteesLevel)
+	window := func(change func(*clusterpb.Provision)) func(*clusterpb.VersionConfig) {
+		return func(c *clusterpb.VersionConfig) {
+			p := &clusterpb.Provision{Count: 2, FromMinute: 480, ToMinute: 1080, Days: 0b0111110, Zone: "Europe/Berlin"}
+			change(p)
+			c.Max, c.Provisioned = 4, []*clusterpb.Provision{p}
+		}
+	}
+	l.ok(deploy("f", window(func(*clusterpb.Provision) {})))
+	for words, change := range map[string]func(*clusterpb.VersionConfig){
+		"reserved":                func(c *clusterpb.VersionConfig) { c.Reserved = maxReserved + 1 },
+		"rate.per_second":         func(c *clusterpb.VersionConfig) { c.Rate = &clusterpb.Rate{Burst: 3} },
+		"rate.burst":              func(c *clusterpb.VersionConfig) { c.Rate = &clusterpb.Rate{PerSecond: 1, Burst: maxRate + 1} },
+		"at most 32":              func(c *clusterpb.VersionConfig) { c.Provisioned = make([]*clusterpb.Provision, maxProvisions+1) },
+		"provisioned.count is 0":  window(func(p *clusterpb.Provision) { p.Count = 0 }),
+		"more than max":           window(func(p *clusterpb.Provision) { p.Count = 5 }),
+		"provisioned.from_minute": window(func(p *clusterpb.Provision) { p.FromMinute = minutesOfDay }),
+		"provisioned.to_minute":   window(func(p *clusterpb.Provision) { p.ToMinute = minutesOfDay + 1 }),
+		"provisioned.days":        window(func(p *clusterpb.Provision) { p.Days = 128 }),
+		"provisioned.zone":        window(func(p *clusterpb.Provision) { p.Zone = "Europe/Ber lin" }),
+	} {
+		l.no(deploy("f", change), codeInvalid, words)
+	}
+}

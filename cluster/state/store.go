@@ -15,7 +15,8 @@ import (
 //
 //   - 1: the first release
 //   - 2: access keys, and settings of runtimes in the environment
-const FeatureLevel uint32 = 2
+//   - 3: reserved and provisioned concurrency, and rates of functions
+const FeatureLevel uint32 = 3
 
 // AccessKeyLevel is the feature level that a cluster must have before an access
 // key may be proposed: older nodes do not know what it is.
@@ -26,6 +27,10 @@ const AccessKeyLevel uint32 = 2
 // that begin with COVEY_, so that a command which only some accept would part the
 // replicas.
 const RuntimeSettingsLevel uint32 = 2
+
+// GuaranteesLevel is the feature level from which on a version may have reserved and
+// provisioned concurrency and a rate: older nodes would not keep to them.
+const GuaranteesLevel uint32 = 3
 
 // maxCommandBytes bounds one entry; the log is no place for payloads.
 const maxCommandBytes = 4 << 20

@@ -97,6 +97,7 @@ func validate(cfg *clusterpb.VersionConfig, level uint32) error {
 		"min is %d, more than max, which is %d", cfg.GetMin(), cfg.GetMax())
 	between(p, "idle_ttl_ms", cfg.GetIdleTtlMs(), 1, uint64(maxIdleTTL.Milliseconds()))
 	between(p, "start_timeout_ms", cfg.GetStartTimeoutMs(), 1, uint64(maxStart.Milliseconds()))
+	p.guarantees(cfg, level)
 	p.env(cfg.GetEnv(), level)
 	p.labels(cfg.GetLabels())
 	p.artifacts(cfg.GetArtifacts())

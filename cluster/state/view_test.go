@@ -137,7 +137,7 @@ func TestAssignmentsAreCheckedAgainWhenApplied(t *testing.T) {
 		{"lim", false, []Place{{Node: "n9", Max: 1}}, "not a member"},
 		{"lim", false, []Place{{Node: "n3", Max: 1}}, "draining"},
 		{"lim", false, []Place{{Node: "pi", Max: 1}}, "cannot run it"},
-		{"free", true, []Place{{Node: "n1", Provisioned: 3}}, "more provisioned than min"},
+		{"free", true, []Place{{Node: "n1", Provisioned: 3}}, "more provisioned than the version asks for"},
 		{"none", false, nil, "no such version"},
 	}
 	for _, c := range cases {

@@ -663,7 +663,10 @@ func (*PingRequest) Descriptor() ([]byte, []int) {
 }
 
 type PingReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Reservations of which something is withheld from the answering node that it
+	// certainly no longer uses.
+	Settled       []*SettledShare `protobuf:"bytes,1,rep,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +701,74 @@ func (*PingReply) Descriptor() ([]byte, []int) {
 	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{9}
 }
 
+func (x *PingReply) GetSettled() []*SettledShare {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+type SettledShare struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	App      string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// Log index since which the share is withheld.
+	Since         uint64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettledShare) Reset() {
+	*x = SettledShare{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettledShare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettledShare) ProtoMessage() {}
+
+func (x *SettledShare) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettledShare.ProtoReflect.Descriptor instead.
+func (*SettledShare) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SettledShare) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *SettledShare) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *SettledShare) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type StatusReply struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Instances         int64                  `protobuf:"varint,1,opt,name=instances,proto3" json:"instances,omitempty"`
@@ -715,7 +786,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	mi := &file_node_nodepb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +798,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	mi := &file_node_nodepb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +811,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{10}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusReply) GetInstances() int64 {
@@ -822,7 +893,7 @@ type InstanceStatus struct {
 
 func (x *InstanceStatus) Reset() {
 	*x = InstanceStatus{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[11]
+	mi := &file_node_nodepb_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +905,7 @@ func (x *InstanceStatus) String() string {
 func (*InstanceStatus) ProtoMessage() {}
 
 func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[11]
+	mi := &file_node_nodepb_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +918,7 @@ func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceStatus.ProtoReflect.Descriptor instead.
 func (*InstanceStatus) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{11}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InstanceStatus) GetApp() string {
@@ -920,7 +991,7 @@ type BlobPutRequest struct {
 
 func (x *BlobPutRequest) Reset() {
 	*x = BlobPutRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[12]
+	mi := &file_node_nodepb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1003,7 @@ func (x *BlobPutRequest) String() string {
 func (*BlobPutRequest) ProtoMessage() {}
 
 func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[12]
+	mi := &file_node_nodepb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1016,7 @@ func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutRequest.ProtoReflect.Descriptor instead.
 func (*BlobPutRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{12}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BlobPutRequest) GetDigest() []byte {
@@ -986,7 +1057,7 @@ type BlobPutReply struct {
 
 func (x *BlobPutReply) Reset() {
 	*x = BlobPutReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[13]
+	mi := &file_node_nodepb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1069,7 @@ func (x *BlobPutReply) String() string {
 func (*BlobPutReply) ProtoMessage() {}
 
 func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[13]
+	mi := &file_node_nodepb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1082,7 @@ func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutReply.ProtoReflect.Descriptor instead.
 func (*BlobPutReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{13}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BlobPutReply) GetNext() int64 {
@@ -1032,7 +1103,7 @@ type BlobGetRequest struct {
 
 func (x *BlobGetRequest) Reset() {
 	*x = BlobGetRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[14]
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1115,7 @@ func (x *BlobGetRequest) String() string {
 func (*BlobGetRequest) ProtoMessage() {}
 
 func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[14]
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1128,7 @@ func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetRequest.ProtoReflect.Descriptor instead.
 func (*BlobGetRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{14}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BlobGetRequest) GetDigest() []byte {
@@ -1092,7 +1163,7 @@ type BlobGetReply struct {
 
 func (x *BlobGetReply) Reset() {
 	*x = BlobGetReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1175,7 @@ func (x *BlobGetReply) String() string {
 func (*BlobGetReply) ProtoMessage() {}
 
 func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1188,7 @@ func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetReply.ProtoReflect.Descriptor instead.
 func (*BlobGetReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BlobGetReply) GetData() []byte {
@@ -1143,7 +1214,7 @@ type BlobHasRequest struct {
 
 func (x *BlobHasRequest) Reset() {
 	*x = BlobHasRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1226,7 @@ func (x *BlobHasRequest) String() string {
 func (*BlobHasRequest) ProtoMessage() {}
 
 func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1239,7 @@ func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasRequest.ProtoReflect.Descriptor instead.
 func (*BlobHasRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BlobHasRequest) GetDigests() [][]byte {
@@ -1187,7 +1258,7 @@ type BlobHasReply struct {
 
 func (x *BlobHasReply) Reset() {
 	*x = BlobHasReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1270,7 @@ func (x *BlobHasReply) String() string {
 func (*BlobHasReply) ProtoMessage() {}
 
 func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1283,7 @@ func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasReply.ProtoReflect.Descriptor instead.
 func (*BlobHasReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BlobHasReply) GetHas() []bool {
@@ -1233,7 +1304,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1316,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1329,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SealRequest) GetId() string {
@@ -1284,7 +1355,7 @@ type SealReply struct {
 
 func (x *SealReply) Reset() {
 	*x = SealReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1367,7 @@ func (x *SealReply) String() string {
 func (*SealReply) ProtoMessage() {}
 
 func (x *SealReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1380,7 @@ func (x *SealReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealReply.ProtoReflect.Descriptor instead.
 func (*SealReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SealReply) GetSealed() []byte {
@@ -1330,7 +1401,7 @@ type DayRequest struct {
 
 func (x *DayRequest) Reset() {
 	*x = DayRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1413,7 @@ func (x *DayRequest) String() string {
 func (*DayRequest) ProtoMessage() {}
 
 func (x *DayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1426,7 @@ func (x *DayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayRequest.ProtoReflect.Descriptor instead.
 func (*DayRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DayRequest) GetId() string {
@@ -1382,7 +1453,7 @@ type DayReply struct {
 
 func (x *DayReply) Reset() {
 	*x = DayReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1465,7 @@ func (x *DayReply) String() string {
 func (*DayReply) ProtoMessage() {}
 
 func (x *DayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1478,7 @@ func (x *DayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayReply.ProtoReflect.Descriptor instead.
 func (*DayReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DayReply) GetOutcome() DayOutcome {
@@ -1475,8 +1546,13 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x16\n" +
 	"\x06record\x18\x02 \x01(\fR\x06record\"\x0f\n" +
 	"\rStatusRequest\"\r\n" +
-	"\vPingRequest\"\v\n" +
-	"\tPingReply\"\xea\x02\n" +
+	"\vPingRequest\"B\n" +
+	"\tPingReply\x125\n" +
+	"\asettled\x18\x01 \x03(\v2\x1b.covey.node.v1.SettledShareR\asettled\"R\n" +
+	"\fSettledShare\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"\xea\x02\n" +
 	"\vStatusReply\x12\x1c\n" +
 	"\tinstances\x18\x01 \x01(\x03R\tinstances\x12\x1b\n" +
 	"\tin_flight\x18\x02 \x01(\x03R\binFlight\x12\x16\n" +
@@ -1560,7 +1636,7 @@ func file_node_nodepb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_node_nodepb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_node_nodepb_peer_proto_goTypes = []any{
 	(DayOutcome)(0),        // 0: covey.node.v1.DayOutcome
 	(*LogsRequest)(nil),    // 1: covey.node.v1.LogsRequest
@@ -1573,48 +1649,50 @@ var file_node_nodepb_peer_proto_goTypes = []any{
 	(*StatusRequest)(nil),  // 8: covey.node.v1.StatusRequest
 	(*PingRequest)(nil),    // 9: covey.node.v1.PingRequest
 	(*PingReply)(nil),      // 10: covey.node.v1.PingReply
-	(*StatusReply)(nil),    // 11: covey.node.v1.StatusReply
-	(*InstanceStatus)(nil), // 12: covey.node.v1.InstanceStatus
-	(*BlobPutRequest)(nil), // 13: covey.node.v1.BlobPutRequest
-	(*BlobPutReply)(nil),   // 14: covey.node.v1.BlobPutReply
-	(*BlobGetRequest)(nil), // 15: covey.node.v1.BlobGetRequest
-	(*BlobGetReply)(nil),   // 16: covey.node.v1.BlobGetReply
-	(*BlobHasRequest)(nil), // 17: covey.node.v1.BlobHasRequest
-	(*BlobHasReply)(nil),   // 18: covey.node.v1.BlobHasReply
-	(*SealRequest)(nil),    // 19: covey.node.v1.SealRequest
-	(*SealReply)(nil),      // 20: covey.node.v1.SealReply
-	(*DayRequest)(nil),     // 21: covey.node.v1.DayRequest
-	(*DayReply)(nil),       // 22: covey.node.v1.DayReply
+	(*SettledShare)(nil),   // 11: covey.node.v1.SettledShare
+	(*StatusReply)(nil),    // 12: covey.node.v1.StatusReply
+	(*InstanceStatus)(nil), // 13: covey.node.v1.InstanceStatus
+	(*BlobPutRequest)(nil), // 14: covey.node.v1.BlobPutRequest
+	(*BlobPutReply)(nil),   // 15: covey.node.v1.BlobPutReply
+	(*BlobGetRequest)(nil), // 16: covey.node.v1.BlobGetRequest
+	(*BlobGetReply)(nil),   // 17: covey.node.v1.BlobGetReply
+	(*BlobHasRequest)(nil), // 18: covey.node.v1.BlobHasRequest
+	(*BlobHasReply)(nil),   // 19: covey.node.v1.BlobHasReply
+	(*SealRequest)(nil),    // 20: covey.node.v1.SealRequest
+	(*SealReply)(nil),      // 21: covey.node.v1.SealReply
+	(*DayRequest)(nil),     // 22: covey.node.v1.DayRequest
+	(*DayReply)(nil),       // 23: covey.node.v1.DayReply
 }
 var file_node_nodepb_peer_proto_depIdxs = []int32{
 	5,  // 0: covey.node.v1.UsageReply.rows:type_name -> covey.node.v1.UsageRow
-	12, // 1: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
-	0,  // 2: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
-	1,  // 3: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
-	3,  // 4: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
-	6,  // 5: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
-	8,  // 6: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
-	9,  // 7: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
-	13, // 8: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
-	15, // 9: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
-	17, // 10: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
-	19, // 11: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
-	21, // 12: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
-	2,  // 13: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
-	4,  // 14: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
-	7,  // 15: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
-	11, // 16: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
-	10, // 17: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
-	14, // 18: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
-	16, // 19: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
-	18, // 20: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
-	20, // 21: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
-	22, // 22: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	11, // 1: covey.node.v1.PingReply.settled:type_name -> covey.node.v1.SettledShare
+	13, // 2: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
+	0,  // 3: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
+	1,  // 4: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
+	3,  // 5: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
+	6,  // 6: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
+	8,  // 7: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
+	9,  // 8: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
+	14, // 9: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
+	16, // 10: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
+	18, // 11: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
+	20, // 12: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
+	22, // 13: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
+	2,  // 14: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
+	4,  // 15: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
+	7,  // 16: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
+	12, // 17: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
+	10, // 18: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
+	15, // 19: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
+	17, // 20: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
+	19, // 21: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
+	21, // 22: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
+	23, // 23: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_node_nodepb_peer_proto_init() }
@@ -1628,7 +1706,7 @@ func file_node_nodepb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_peer_proto_rawDesc), len(file_node_nodepb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
