@@ -87,6 +87,8 @@ func (d draft) run(cmd *clusterpb.Command, res *clusterpb.Result) *clusterpb.Ref
 		return d.deleteAlias(op.DeleteAlias)
 	case *clusterpb.Command_PutAssignments:
 		return d.putAssignments(op.PutAssignments, res)
+	case *clusterpb.Command_PutReservations:
+		return d.putReservations(op.PutReservations, res)
 	case *clusterpb.Command_PutToken:
 		return d.putToken(op.PutToken.GetToken())
 	case *clusterpb.Command_RevokeToken:

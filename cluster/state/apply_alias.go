@@ -36,6 +36,7 @@ func (d draft) putAlias(op *clusterpb.PutAlias, res *clusterpb.Result) *clusterp
 	res.Version = uint64(a.Version)
 	f.Updated = d.Time()
 	d.setFunction(f)
+	d.fitReservation(f)
 	return nil
 }
 

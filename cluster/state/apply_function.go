@@ -50,6 +50,7 @@ func (d draft) deploy(op *clusterpb.Deploy, res *clusterpb.Result) *clusterpb.Re
 	d.pruneVersions(f)
 	d.setFunction(f)
 	d.assignFirst(v)
+	d.fitReservation(f)
 	return nil
 }
 
@@ -150,6 +151,7 @@ func (d draft) deleteFunction(op *clusterpb.DeleteFunction) *clusterpb.Refusal {
 	for _, v := range f.Versions {
 		d.dropAssignment(v.Key)
 	}
+	d.dropReservation(key)
 	d.functions, _, _ = d.functions.Delete(functionKey(key))
 	d.retired, _, _ = d.retired.Insert(functionKey(key), &retired{key: key, last: f.LastVersion})
 	d.countFunctions(key.App, -1)

@@ -25,7 +25,7 @@ func Cut(v *Version, nodes []NodeID, prev []Place, least int) []Place {
 	}
 	// All further steps work in the order of preference and break ties by it; the
 	// order of the argument never matters.
-	order := preference(v, nodes)
+	order := preference(v.Hash, nodes)
 	before := make(map[NodeID]Place, len(prev))
 	for _, p := range prev {
 		before[p.Node] = p
@@ -58,9 +58,9 @@ func Cut(v *Version, nodes []NodeID, prev []Place, least int) []Place {
 	return places
 }
 
-// preference orders nodes by a hash of version and node: the same for every
-// replica, different for every version.
-func preference(v *Version, nodes []NodeID) []NodeID {
+// preference orders nodes by a hash of something and the node: the same for every
+// replica, different for every thing that is hashed.
+func preference(hash uint64, nodes []NodeID) []NodeID {
 	type scored struct {
 		node  NodeID
 		score uint64
@@ -68,7 +68,7 @@ func preference(v *Version, nodes []NodeID) []NodeID {
 	list := make([]scored, len(nodes))
 	for i, n := range nodes {
 		var seed [8]byte
-		appendBigEndian(seed[:0], v.Hash)
+		appendBigEndian(seed[:0], hash)
 		h := xxhash.New()
 		_, _ = h.Write(seed[:])
 		_, _ = h.WriteString(string(n))

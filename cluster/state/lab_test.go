@@ -72,7 +72,7 @@ func (l *lab) no(cmd *clusterpb.Command, code clusterpb.RefusalCode, words strin
 	after := l.store.View()
 	a, b := *before, *after
 	if a.members != b.members || a.functions != b.functions || a.assignments != b.assignments || a.tokens != b.tokens ||
-		a.apps != b.apps || a.usage != b.usage || a.retired != b.retired || a.level != b.level {
+		a.reservations != b.reservations || a.apps != b.apps || a.usage != b.usage || a.retired != b.retired || a.level != b.level {
 		l.t.Fatalf("a refused command changed the state: %v", cmd)
 	}
 }
@@ -144,6 +144,16 @@ func deleteFunction(fn string) *clusterpb.Command {
 func putAssignment(a *Assignment) *clusterpb.Command {
 	return &clusterpb.Command{Op: &clusterpb.Command_PutAssignments{
 		PutAssignments: &clusterpb.PutAssignments{Put: []*clusterpb.Assignment{a.PB()}},
+	}}
+}
+
+func putReservation(fn string, shares ...ShareChange) *clusterpb.Command {
+	c := &clusterpb.ReservationChange{App: "shop", Function: fn}
+	for _, s := range shares {
+		c.Shares = append(c.Shares, &clusterpb.ShareChange{Node: string(s.Node), Share: uint32(s.Share), Settled: uint64(s.Settled)})
+	}
+	return &clusterpb.Command{Op: &clusterpb.Command_PutReservations{
+		PutReservations: &clusterpb.PutReservations{Changes: []*clusterpb.ReservationChange{c}},
 	}}
 }
 

@@ -19,7 +19,7 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 	number := rapid.Uint64Range(0, 5).Draw(t, "number")
 	small := rapid.Uint32Range(0, 6).Draw(t, "small")
 	var cmd *clusterpb.Command
-	switch rapid.IntRange(0, 17).Draw(t, "op") {
+	switch rapid.IntRange(0, 19).Draw(t, "op") {
 	case 0, 1:
 		cmd = member(node)
 	case 2:
@@ -55,6 +55,10 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 		cmd = accessKey("t-"+node, time.Duration(small)*time.Minute)
 	case 16:
 		cmd = &clusterpb.Command{Op: &clusterpb.Command_RevokeToken{RevokeToken: &clusterpb.RevokeToken{Id: "t-" + node}}}
+	case 17:
+		cmd = deploy(fn, func(c *clusterpb.VersionConfig) { c.Reserved, c.TimeoutMs = small, 1000*number+1 })
+	case 18:
+		cmd = putReservation(fn, ShareChange{NodeID(node), int(small), Index(number * 4)})
 	default:
 		cmd = &clusterpb.Command{Op: &clusterpb.Command_DeleteVersion{
 			DeleteVersion: &clusterpb.DeleteVersion{Version: key(fn, VersionNumber(number)).Ref()},
@@ -174,6 +178,7 @@ func TestInvariantsHoldAfterAnyLog(t *testing.T) {
 				t.Fatalf("%s has shares of %d, max is %d", a.Version, sum, ver.Config.GetMax())
 			}
 		}
+		checkReservations(t, v)
 		for _, m := range v.Members() {
 			if v.Removed(m.ID) {
 				t.Fatalf("%s is a member and removed", m.ID)
@@ -191,6 +196,33 @@ func TestInvariantsHoldAfterAnyLog(t *testing.T) {
 			t.Fatal("two tables of the same rows differ")
 		}
 	})
+}
+
+func checkReservations(t *rapid.T, v *View) {
+	for _, f := range v.Functions("") {
+		r := v.Reservation(f.Key())
+		if (r != nil) != (f.Reserved() > 0) {
+			t.Fatalf("%s reserves %d, its reservation is %+v", f.Key(), f.Reserved(), r)
+		}
+		if r == nil {
+			continue
+		}
+		shares := 0
+		for _, p := range r.Places {
+			shares += p.Share
+			if p.bound() == 0 || (p.Withheld > 0) != (p.Since > 0) {
+				t.Fatalf("%s has the place %+v", f.Key(), p)
+			}
+		}
+		if shares > f.Reserved() {
+			t.Fatalf("%s has shares of %d, reserved are %d", f.Key(), shares, f.Reserved())
+		}
+	}
+	for _, r := range v.Reservations() {
+		if v.Function(r.Function.App, r.Function.Name) == nil {
+			t.Fatalf("%s has a reservation and does not exist", r.Function)
+		}
+	}
 }
 
 func TestRefoundKeepsFunctionsAndDropsNodes(t *testing.T) {

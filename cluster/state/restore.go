@@ -43,7 +43,7 @@ func ReadSnapshot(r io.Reader) (*View, error) {
 
 // Refound returns the state of a backup as the beginning of another cluster:
 // with a new id, at index 0 and without everything that belongs to the old
-// nodes (members, tombstones, assignments, join tokens, usage marks, remembered
+// nodes (members, tombstones, assignments, reservations, join tokens, usage marks, remembered
 // outcomes). Apps, functions, limits, API tokens and usage stay. Access keys go
 // too: the key that opens their secrets is the old cluster's and in no backup.
 func (v *View) Refound(id ClusterID) *View {
@@ -182,6 +182,8 @@ func (d draft) load(rec *clusterpb.SnapshotRecord) error {
 		d.retired, _, _ = d.retired.Insert(functionKey(key), &retired{key: key, last: last})
 	case *clusterpb.SnapshotRecord_Assignment:
 		d.setAssignment(assignmentFromPB(r.Assignment))
+	case *clusterpb.SnapshotRecord_Reservation:
+		d.setReservation(reservationFromPB(r.Reservation))
 	case *clusterpb.SnapshotRecord_Token:
 		d.setToken(tokenFromPB(r.Token))
 	case *clusterpb.SnapshotRecord_Usage:

@@ -96,6 +96,11 @@ func (v *View) smallRecords(yield func(*clusterpb.SnapshotRecord) bool) {
 			return
 		}
 	}
+	for r := range all(v.reservations, "") {
+		if !yield(&clusterpb.SnapshotRecord{Record: &clusterpb.SnapshotRecord_Reservation{Reservation: r.toPB()}}) {
+			return
+		}
+	}
 	for k := range all(v.tokens, "") {
 		if !yield(&clusterpb.SnapshotRecord{Record: &clusterpb.SnapshotRecord_Token{Token: k.toPB()}}) {
 			return

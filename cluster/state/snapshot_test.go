@@ -52,9 +52,21 @@ func goldenLab2(t testing.TB) *lab {
 	return l
 }
 
+// goldenLab3 is the log of level 2 and what feature level 3 added.
+func goldenLab3(t testing.TB) *lab {
+	l := goldenLab2(t)
+	l.raise(3)
+	l.ok(deploy("till", func(c *clusterpb.VersionConfig) {
+		c.Reserved, c.Rate = 5, &clusterpb.Rate{PerSecond: 100, Burst: 200}
+		c.Provisioned = []*clusterpb.Provision{{Count: 4, FromMinute: 480, ToMinute: 1080, Days: 62, Zone: "Europe/Berlin"}}
+	}))
+	l.ok(putReservation("till", ShareChange{Node: "n1", Share: 1}))
+	return l
+}
+
 // goldens are the logs that testdata holds, one for each feature level.
 func goldens() map[string]func(testing.TB) *lab {
-	return map[string]func(testing.TB) *lab{"1": goldenLab, "2": goldenLab2}
+	return map[string]func(testing.TB) *lab{"1": goldenLab, "2": goldenLab2, "3": goldenLab3}
 }
 
 // TestGoldenSnapshotOpens reads snapshots that earlier releases wrote. A file is
@@ -96,6 +108,9 @@ func openGolden(t *testing.T, level string, golden func(testing.TB) *lab) {
 	}
 	if key := got.Token("CVKAGOLDEN0000000001"); level == "2" && (key == nil || key.App != "shop" || string(key.Sealed) != "sealed CVKAGOLDEN0000000001") {
 		t.Fatalf("the file lost the access key: %+v", key)
+	}
+	if r := got.Reservation(FunctionKey{"shop", "till"}); level == "3" && (r == nil || r.Longest != DefaultTimeout || r.Place("n1").Share != 1 || r.Place("n1").Since == 0) {
+		t.Fatalf("the file lost the reservation: %+v", r)
 	}
 }
 
@@ -230,10 +245,10 @@ func FuzzRestore(f *testing.F) {
 // FuzzApply: no entry panics (guard would turn it into a halt that is neither
 // undecodable nor too new), and an entry applies alike on two replicas.
 func FuzzApply(f *testing.F) {
-	for _, data := range goldenLab2(f).log {
+	for _, data := range goldenLab3(f).log {
 		f.Add(data)
 	}
-	base := snapshot(f, goldenLab2(f).view())
+	base := snapshot(f, goldenLab3(f).view())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, b := New(), New()
 		for _, s := range []*Store{a, b} {

@@ -29,6 +29,8 @@ type View struct {
 	// retired holds the last number of functions that were deleted.
 	retired     *iradix.Tree[*retired]
 	assignments *iradix.Tree[*Assignment]
+	// reservations holds those of functions whose live version reserves something.
+	reservations *iradix.Tree[*Reservation]
 	// tokens is keyed by id, tokenHashes holds the same by hash.
 	tokens      *iradix.Tree[*Token]
 	tokenHashes *iradix.Tree[*Token]
@@ -49,18 +51,19 @@ type retired struct {
 // newView is the state before the first command.
 func newView() *View {
 	return &View{
-		members:     iradix.New[*Member](),
-		removed:     iradix.New[*Tombstone](),
-		apps:        iradix.New[*App](),
-		functions:   iradix.New[*Function](),
-		retired:     iradix.New[*retired](),
-		assignments: iradix.New[*Assignment](),
-		tokens:      iradix.New[*Token](),
-		tokenHashes: iradix.New[*Token](),
-		usage:       iradix.New[*UsageSpan](),
-		marks:       iradix.New[*usageMark](),
-		outcomes:    iradix.New[*outcome](),
-		recent:      iradix.New[*outcome](),
+		members:      iradix.New[*Member](),
+		removed:      iradix.New[*Tombstone](),
+		apps:         iradix.New[*App](),
+		functions:    iradix.New[*Function](),
+		retired:      iradix.New[*retired](),
+		assignments:  iradix.New[*Assignment](),
+		reservations: iradix.New[*Reservation](),
+		tokens:       iradix.New[*Token](),
+		tokenHashes:  iradix.New[*Token](),
+		usage:        iradix.New[*UsageSpan](),
+		marks:        iradix.New[*usageMark](),
+		outcomes:     iradix.New[*outcome](),
+		recent:       iradix.New[*outcome](),
 	}
 }
 
@@ -129,6 +132,20 @@ func (v *View) Assignment(key VersionKey) *Assignment {
 
 // Assignments returns all assignments by version.
 func (v *View) Assignments() []*Assignment { return slices.Collect(all(v.assignments, "")) }
+
+// Reservation returns how a function's reserved concurrency is cut, or nil. It does
+// not allocate.
+func (v *View) Reservation(key FunctionKey) *Reservation {
+	if len(key.App) > maxName || len(key.Name) > maxName {
+		return nil
+	}
+	var buf [keyBuffer]byte
+	r, _ := v.reservations.Get(appendFunctionKey(buf[:0], key.App, key.Name))
+	return r
+}
+
+// Reservations returns all reservations by function.
+func (v *View) Reservations() []*Reservation { return slices.Collect(all(v.reservations, "")) }
 
 // Member returns a member, or nil.
 func (v *View) Member(id NodeID) *Member {
