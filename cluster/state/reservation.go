@@ -135,12 +135,8 @@ func CutReserved(f *Function, r *Reservation, nodes []NodeID, settled func(Reser
 
 // evenShares divides the total over the nodes; without nodes all stays where it is.
 func evenShares(f *Function, r *Reservation, nodes []NodeID, total int) map[NodeID]int {
-	if len(nodes) == 0 && r != nil {
-		for _, p := range r.Places {
-			if p.Share > 0 {
-				nodes = append(nodes, p.Node)
-			}
-		}
+	if len(nodes) == 0 {
+		return r.shares()
 	}
 	places := make([]Place, len(nodes))
 	for i, n := range preference(VersionKey{App: f.App, Function: f.Name}.Hash(), nodes) {
@@ -153,6 +149,17 @@ func evenShares(f *Function, r *Reservation, nodes []NodeID, total int) map[Node
 		want[p.Node] = p.Max
 	}
 	return want
+}
+
+// shares are the nodes' shares as they are.
+func (r *Reservation) shares() map[NodeID]int {
+	shares := make(map[NodeID]int)
+	if r != nil {
+		for _, p := range r.Places {
+			shares[p.Node] = p.Share
+		}
+	}
+	return shares
 }
 
 // with returns the reservation after changes of shares, or why they do not hold.

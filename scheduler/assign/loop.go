@@ -37,7 +37,7 @@ type Cluster interface {
 	Propose(ctx context.Context, cmd *clusterpb.Command) (*clusterpb.Result, error)
 }
 
-// Config has no optional field but Registerer.
+// Config has no optional fields but Settled and Registerer.
 type Config struct {
 	Cluster Cluster
 	// Self is the node that runs the loop, which is never silent to itself.
@@ -45,7 +45,10 @@ type Config struct {
 	// Contacts returns when this node itself last heard from each member, as
 	// time.Now of this process. Members may be missing. It must not block.
 	Contacts func() map[state.NodeID]time.Time
-	Logger   zerolog.Logger
+	// Settled reports that a node itself gave up what is withheld from it of a
+	// function's reserved concurrency since an index. With nil only time settles that.
+	Settled func(fn state.FunctionKey, node state.NodeID, since state.Index) bool
+	Logger  zerolog.Logger
 	// Registerer gets the loop's metrics; nil keeps them to itself.
 	Registerer prometheus.Registerer
 }
@@ -81,6 +84,9 @@ func New(cfg Config) (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assignment loop: register metrics: %w", err)
 	}
+	if cfg.Settled == nil {
+		cfg.Settled = func(state.FunctionKey, state.NodeID, state.Index) bool { return false }
+	}
 	return &Loop{cfg: cfg, log: cfg.Logger.With().Str("component", "assign").Logger(), metrics: m}, nil
 }
 
@@ -88,7 +94,7 @@ func New(cfg Config) (*Loop, error) {
 // again after it returned; each run gives every member 15 s to be heard from, as
 // a new leader has heard from nobody yet.
 func (l *Loop) Run(ctx context.Context) {
-	r := &run{Loop: l, first: make(map[state.NodeID]time.Time)}
+	r := &run{Loop: l, first: make(map[state.NodeID]time.Time), waits: waits{said: l.cfg.Settled}}
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	failures := 0
@@ -134,6 +140,7 @@ type run struct {
 	*Loop
 	// first holds when this run saw each member at first.
 	first map[state.NodeID]time.Time
+	waits waits
 	// planned and silent are what the last finished plan was made of; while
 	// neither differs there is nothing to plan.
 	planned *state.View
@@ -145,12 +152,16 @@ func (r *run) once(ctx context.Context) error {
 	view, now := r.cfg.Cluster.View(), time.Now()
 	live := r.liveness(view, now)
 	silent := silentOf(view, live, now)
-	if view == r.planned && slices.Equal(silent, r.silent) {
+	due := r.waits.observe(view, now)
+	if view == r.planned && slices.Equal(silent, r.silent) && !due {
 		return nil
 	}
 	changes := Plan(view, live, now)
+	reservations := PlanReservations(view, live, now, func(res *state.Reservation, p state.ReservedPlace) bool {
+		return r.waits.settled(res, p, now)
+	})
 	r.metrics.plans.Inc()
-	for _, cmd := range Commands(changes) {
+	for _, cmd := range append(Commands(changes), ReservationCommands(reservations)...) {
 		if err := r.propose(ctx, cmd); err != nil {
 			r.metrics.failures.Inc()
 			return err
@@ -159,6 +170,10 @@ func (r *run) once(ctx context.Context) error {
 	if len(changes) > 0 {
 		r.metrics.changes.Add(float64(len(changes)))
 		r.log.Info().Int("changes", len(changes)).Uint64("index", uint64(view.Index())).Msg("assignments changed")
+	}
+	if len(reservations) > 0 {
+		r.metrics.shares.Add(float64(len(reservations)))
+		r.log.Info().Int("changes", len(reservations)).Uint64("index", uint64(view.Index())).Msg("shares of reserved concurrency changed")
 	}
 	r.planned, r.silent = view, silent
 	return nil

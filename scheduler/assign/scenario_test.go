@@ -21,12 +21,18 @@ type scenario struct {
 	now   time.Time
 	// silent holds since when a node has not been heard from.
 	silent map[state.NodeID]time.Time
+	waits  waits
+	// settled holds what nodes say that they gave up.
+	settled map[wait]bool
 }
 
 func newScenario() *scenario {
-	s := &scenario{store: state.New(), now: time.UnixMilli(1_790_000_000_000), silent: map[state.NodeID]time.Time{}}
+	s := &scenario{store: state.New(), now: time.UnixMilli(1_790_000_000_000), silent: map[state.NodeID]time.Time{}, settled: map[wait]bool{}}
+	s.waits.said = func(fn state.FunctionKey, node state.NodeID, since state.Index) bool {
+		return s.settled[wait{fn, node, since}]
+	}
 	_, err := s.do(&clusterpb.Command{Op: &clusterpb.Command_FoundCluster{
-		FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: 1},
+		FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: state.FeatureLevel},
 	}})
 	if err != nil {
 		panic(err)
@@ -77,15 +83,76 @@ func (s *scenario) commit(changes []Change) ([]string, error) {
 
 func (s *scenario) node(id string, arch string, runtimes ...string) error {
 	_, err := s.do(&clusterpb.Command{Op: &clusterpb.Command_PutMember{PutMember: &clusterpb.PutMember{Member: &clusterpb.Member{
-		Id: id, Os: "linux", Arch: arch, Runtimes: runtimes, FeatureLevel: 1,
+		Id: id, Os: "linux", Arch: arch, Runtimes: runtimes, FeatureLevel: state.FeatureLevel,
 	}}}})
 	return err
 }
 
+// planReserved plans the shares of reserved concurrency.
+func (s *scenario) planReserved() []ReservationChange {
+	view := s.store.View()
+	s.waits.observe(view, s.now)
+	return PlanReservations(view, s.live(), s.now, func(r *state.Reservation, p state.ReservedPlace) bool {
+		return s.waits.settled(r, p, s.now)
+	})
+}
+
+// reserve plans and commits until nothing changes, and shows where the shares are.
+func (s *scenario) reserve(t require) string {
+	for range 3 {
+		changes := s.planReserved()
+		for _, cmd := range ReservationCommands(changes) {
+			res, err := s.do(cmd)
+			if err != nil || len(res.GetSkipped()) > 0 {
+				t.Fatalf("a fresh plan of shares was not applied: %v, skipped %q", err, res.GetSkipped())
+			}
+		}
+		if len(changes) == 0 {
+			return s.shares()
+		}
+	}
+	t.Fatalf("plans of shares do not come to an end: %+v", s.planReserved())
+	return ""
+}
+
+// require is what *testing.T and *rapid.T have in common here.
+type require interface {
+	Fatalf(format string, args ...any)
+}
+
+// shares shows every reservation.
+func (s *scenario) shares() string {
+	var b strings.Builder
+	for _, r := range s.store.View().Reservations() {
+		fmt.Fprintf(&b, "%s:", r.Function)
+		for _, p := range r.Places {
+			fmt.Fprintf(&b, " %s %d", p.Node, p.Share)
+			if p.Withheld > 0 {
+				fmt.Fprintf(&b, "(+%d withheld)", p.Withheld)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// giveUp has a node say that it uses no more than its shares.
+func (s *scenario) giveUp(node string) {
+	for _, r := range s.store.View().Reservations() {
+		if p := r.Place(state.NodeID(node)); p.Withheld > 0 {
+			s.settled[wait{r.Function, p.Node, p.Since}] = true
+		}
+	}
+}
+
 // deploy makes a version; an empty arch means code for every machine.
 func (s *scenario) deploy(name, arch string, limit, queue, least uint32) error {
+	return s.deployWith(name, arch, limit, queue, least, 0)
+}
+
+func (s *scenario) deployWith(name, arch string, limit, queue, least, reserved uint32) error {
 	cfg := state.WithDefaults(&clusterpb.VersionConfig{
-		Runtime: "go", Max: limit, Queue: proto.Uint32(queue), Min: least,
+		Runtime: "go", Max: limit, Queue: proto.Uint32(queue), Min: least, Reserved: reserved,
 		Artifacts: []*clusterpb.Artifact{{Arch: arch, Digest: strings.Repeat("a", 64)}},
 	})
 	_, err := s.do(&clusterpb.Command{Op: &clusterpb.Command_Deploy{Deploy: &clusterpb.Deploy{App: "shop", Name: name, Config: cfg}}})
@@ -160,7 +227,8 @@ func (s *scenario) step(t *testing.T, line string) string {
 			}
 		}
 	case "deploy":
-		err = s.deploy(args[0], options["arch"], number("max", 0), number("queue", state.DefaultQueue), number("min", 0))
+		err = s.deployWith(args[0], options["arch"], number("max", 0), number("queue", state.DefaultQueue), number("min", 0),
+			number("reserved", 0))
 	case "alias":
 		err = s.alias(args[0], args[1], uint64(number("version", 0)))
 	case "delete":
@@ -176,6 +244,12 @@ func (s *scenario) step(t *testing.T, line string) string {
 	case "wait":
 		d, e := time.ParseDuration(args[0])
 		s.now, err = s.now.Add(d), e
+	case "settled":
+		for _, id := range args {
+			s.giveUp(id)
+		}
+	case "reserve":
+		return s.reserve(t)
 	case "plan":
 		return s.describePlan(t)
 	case "show":
