@@ -23,6 +23,8 @@ type slot struct {
 	// call is filled for each call, so that a warm call allocates none.
 	call  plugins.Call
 	limit *limit
+	// gate is what the call has to leave at its end, nil for most.
+	gate *gate
 }
 
 // limit ends the instance when a call takes too long. It is reused as long as it

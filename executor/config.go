@@ -44,6 +44,11 @@ type Config struct {
 	// where no instance exists, or where calls would be refused otherwise. Nil
 	// always starts one.
 	Scale func(ScaleInput) bool
+	// Share returns how many calls of a function this node may run at once now, or
+	// why none may begin, as an error that wraps plugins.ErrNotStarted. It is asked
+	// for functions whose Spec says Reserved, under a lock: it must be quick and must
+	// not call the executor. With nil such functions do not run.
+	Share func(app, function string) (int, error)
 	// OnWarm is told when a version gets its first usable instance here and when
 	// it has lost its last one, in order, from one goroutine of Run. May be nil.
 	OnWarm func(key Key, warm bool)

@@ -17,6 +17,10 @@ var (
 	// memory of this node has no room for one, even after ending idle ones.
 	ErrNoCapacity = fmt.Errorf("no memory for another instance: %w", plugins.ErrNotStarted)
 
+	// ErrReserved says that this node's share of the function's reserved concurrency
+	// is in use. Try another node, or later.
+	ErrReserved = fmt.Errorf("this node's share of the reserved concurrency is in use: %w", plugins.ErrNotStarted)
+
 	// ErrDraining says that the executor takes no new calls because its node is
 	// being emptied.
 	ErrDraining = fmt.Errorf("executor is draining: %w", plugins.ErrNotStarted)

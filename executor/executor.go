@@ -46,6 +46,7 @@ type Executor struct {
 	// pools is replaced whole under mu, so that a warm call finds its pool
 	// without a lock.
 	pools  atomic.Pointer[map[Key]*pool]
+	gates  gates
 	mu     sync.Mutex      // guards writes of pools; locked before a pool's own
 	ctx    context.Context // ended when Run ends; the parent of starts
 	cancel context.CancelFunc
@@ -163,7 +164,14 @@ func (e *Executor) Invoke(ctx context.Context, spec *Spec, req *Request) (*Respo
 		if err != nil {
 			return nil, err
 		}
+		entered, err := e.enter(ctx, spec, req)
+		if err != nil {
+			return nil, err
+		}
 		g, err := p.acquire(ctx, req.Deadline)
+		if err != nil {
+			entered.leave()
+		}
 		if errors.Is(err, errPoolGone) {
 			e.dropPools([]*pool{p}) // unless Run did already
 			continue
@@ -171,6 +179,7 @@ func (e *Executor) Invoke(ctx context.Context, spec *Spec, req *Request) (*Respo
 		if err != nil {
 			return nil, err
 		}
+		g.slot.gate = entered // left when the slot is released
 		resp, err := g.slot.run(ctx, g, req)
 		if err == nil || attempt == maxSlotTries || ctx.Err() != nil || !lostSlot(err) {
 			return resp, err
@@ -281,6 +290,7 @@ func (e *Executor) Reconcile(specs []Spec) {
 			p.retire()
 		}
 	}
+	e.serveGates()
 	if e.hosts != nil {
 		e.hosts.Want(runtimes)
 	}
@@ -354,10 +364,16 @@ func poll(ctx context.Context, every time.Duration, done func() bool) error {
 // Load returns how busy a version is here. It takes no lock; the figures are
 // each exact but may be a moment apart. A version never called here is all zero.
 func (e *Executor) Load(key Key) Load {
-	if p := (*e.pools.Load())[key]; p != nil {
-		return p.load()
+	p := (*e.pools.Load())[key]
+	if p == nil {
+		return Load{}
 	}
-	return Load{}
+	l := p.load()
+	if p.spec.Load().Reserved {
+		g := e.gates.of(e, key)
+		l.Entered, l.Waiting = int(g.running.Load()), int(g.waiting.Load())
+	}
+	return l
 }
 
 // spawn runs f on a goroutine that Run waits for. It reports false when the

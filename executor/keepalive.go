@@ -67,6 +67,7 @@ func (e *Executor) tend() {
 		}
 	}
 	e.announce()
+	e.serveGates()
 	e.logs.closeIdle(now)
 	if len(unused) > 0 {
 		e.dropPools(unused)

@@ -20,6 +20,7 @@ type metrics struct {
 	duration, startSeconds, startSteps  *prometheus.HistogramVec
 
 	depth, limit, inFlight, instances, reserved, budget, logLines *prometheus.Desc
+	share, entered, waiting                                       *prometheus.Desc
 }
 
 // poolMetrics are the metrics of one function, looked up once.
@@ -71,6 +72,9 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 		instances: desc("instances", "Living instances by state.", "function", "state"),
 		reserved:  desc("memory_reserved_bytes", "Memory limits of all living instances."),
 		budget:    desc("memory_budget_bytes", "Memory that instances may have together."),
+		share:     desc("reserved_share", "Calls that reserved concurrency lets run here at once.", "function"),
+		entered:   desc("reserved_in_use", "Calls that reserved concurrency has let in.", "function"),
+		waiting:   desc("reserved_waiting", "Calls that wait for reserved concurrency.", "function"),
 		logLines:  desc("log_lines_dropped_total", "Lines of output that could not be kept."),
 	}
 	return m, registerer.Register(m)
@@ -135,7 +139,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, v := range m.vectors() {
 		v.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{m.depth, m.limit, m.inFlight, m.instances, m.reserved, m.budget, m.logLines} {
+	for _, d := range []*prometheus.Desc{m.depth, m.limit, m.inFlight, m.instances, m.reserved, m.budget, m.logLines, m.share, m.entered, m.waiting} {
 		ch <- d
 	}
 }
@@ -161,6 +165,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.depth, l.Queued, fn)
 		gauge(m.limit, l.Queue, fn)
 		gauge(m.inFlight, l.InFlight, fn)
+	}
+	for _, g := range m.e.gates.list() {
+		fn := g.fn.app + "/" + g.fn.name
+		gauge(m.share, g.share(), fn)
+		gauge(m.entered, int(g.running.Load()), fn)
+		gauge(m.waiting, int(g.waiting.Load()), fn)
 	}
 	states := map[[2]string]int{}
 	for _, in := range m.e.Instances() {

@@ -180,7 +180,8 @@ func (p *pool) leave(w *waiter) grant {
 // waiting call, or to the free ones. took is the run time of a call that ended
 // by itself, from which the pool learns, or 0.
 func (p *pool) release(s *slot, now time.Time, took time.Duration) {
-	in := s.in
+	in, entered := s.in, s.gate
+	s.gate = nil // before the slot is somebody else's
 	p.mu.Lock()
 	in.busy--
 	in.lastUsed = now
@@ -196,6 +197,7 @@ func (p *pool) release(s *slot, now time.Time, took time.Duration) {
 		p.endIfRetiredLocked(in)
 	}
 	p.mu.Unlock()
+	entered.leave()
 }
 
 // offerLocked gives a slot to the first waiter, or keeps it free.

@@ -55,6 +55,9 @@ type Spec struct {
 	// Min is how many instances are kept warm here, idle or not.
 	Min int
 
+	// Reserved bounds the calls of all versions of the function by Config.Share.
+	Reserved bool
+
 	// Env is the function's environment.
 	Env map[string]string
 	// MinLevel refuses to start instances in a weaker sandbox.
@@ -196,6 +199,10 @@ type Load struct {
 	Free, InFlight, Queued int
 	// Max and Queue are the limits of the newest spec seen.
 	Max, Queue int
+	// Entered are the calls of all versions of the function that its reserved
+	// concurrency has let in, Waiting those that wait for that. Both are 0 for a
+	// function that reserves nothing.
+	Entered, Waiting int
 }
 
 // ScaleInput is what is known when waiting calls may justify one more instance.

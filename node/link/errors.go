@@ -72,6 +72,7 @@ func (e *RemoteError) Error() string { return "other node (" + e.Code + "): " + 
 const (
 	codeQueueFull  = "queue_full"
 	codeNoCapacity = "no_capacity"
+	codeReserved   = "reserved"
 	codeDraining   = frame.RefusedDraining
 	codeNotRunning = "not_running"
 	codeUnknown    = "unknown_version"
@@ -104,6 +105,7 @@ var refusals = [...]struct {
 }{
 	{executor.ErrQueueFull, codeQueueFull},
 	{executor.ErrNoCapacity, codeNoCapacity},
+	{executor.ErrReserved, codeReserved},
 	{executor.ErrDraining, codeDraining},
 	{executor.ErrClosed, codeNotRunning},
 	{ErrDraining, codeDraining},
