@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,10 +29,32 @@ func (n *Node) lead(ctx context.Context) {
 	n.planner.Run(ctx)
 }
 
-// contacts is when this node itself heard from others. Safe for concurrent use.
+// contacts is when this node itself heard from others, and what they said. Safe for
+// concurrent use.
 type contacts struct {
 	mu   sync.Mutex
 	last map[state.NodeID]time.Time // guarded by mu
+	// settled is what each gave up of reserved concurrency, as it said last.
+	settled map[state.NodeID][]settledShare // guarded by mu
+}
+
+// gaveUp reports that a node said so. It is assign.Config.Settled.
+func (c *contacts) gaveUp(fn state.FunctionKey, id state.NodeID, since state.Index) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.settled[id], settledShare{fn, since})
+}
+
+// gives notes what a node gave up.
+func (c *contacts) gives(id state.NodeID, settled []settledShare) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled == nil {
+		c.settled = map[state.NodeID][]settledShare{}
+	}
+	if c.settled[id] = settled; len(settled) == 0 {
+		delete(c.settled, id)
+	}
 }
 
 func (c *contacts) heard(id state.NodeID) {
@@ -58,6 +81,7 @@ func (n *Node) keepContacts(ctx context.Context) {
 		slots := make(chan struct{}, contactsAtOnce) // bounds the goroutines below
 		for _, m := range n.cluster.View().Members() {
 			if m.ID == n.cluster.ID() {
+				n.contacts.gives(m.ID, n.settledShares())
 				continue
 			}
 			slots <- struct{}{}
@@ -83,7 +107,15 @@ func (n *Node) contact(ctx context.Context, id state.NodeID) {
 		return
 	}
 	// An error of any kind is silence; the planner's threshold decides.
-	if _, err := nodepb.NewQuestionsClient(conn).Ping(ctx, &nodepb.PingRequest{}); err == nil {
-		n.contacts.heard(id)
+	reply, err := nodepb.NewQuestionsClient(conn).Ping(ctx, &nodepb.PingRequest{})
+	if err != nil {
+		return
 	}
+	n.contacts.heard(id)
+	var settled []settledShare
+	for _, s := range reply.GetSettled() {
+		fn := state.FunctionKey{App: state.AppName(s.GetApp()), Name: state.FunctionName(s.GetFunction())}
+		settled = append(settled, settledShare{fn, state.Index(s.GetSince())})
+	}
+	n.contacts.gives(id, settled)
 }

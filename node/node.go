@@ -66,6 +66,7 @@ type Node struct {
 	planner  *assign.Loop
 	// contacts is whom this node heard from itself while it leads.
 	contacts contacts
+	lease    *lease
 	peers    atomic.Pointer[[]cluster.Peer]
 	changed  chan struct{} // capacity 1: tells the fleet loop that peers changed
 
@@ -103,7 +104,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With().Str("component", "node").Logger(), started: cfg.Clock.Now(),
-		registry: cfg.Registry, records: invoke.NewRecords(recordsKept), meter: usage.NewMeter(),
+		registry: cfg.Registry, records: invoke.NewRecords(recordsKept), meter: usage.NewMeter(), lease: newLease(),
 		changed: make(chan struct{}, 1),
 	}
 	n.keyring = access.NewKeyring(accessKeys{n}.source)
@@ -253,7 +254,7 @@ func (n *Node) openCluster(ctx context.Context) error {
 	}
 	n.onClose("cluster", n.cluster.Close)
 	if n.planner, err = assign.New(assign.Config{
-		Cluster: n.cluster, Self: n.cluster.ID(), Contacts: n.contacts.snapshot, Logger: n.cfg.Logger, Registerer: n.registry,
+		Cluster: n.cluster, Self: n.cluster.ID(), Contacts: n.contacts.snapshot, Settled: n.contacts.gaveUp, Logger: n.cfg.Logger, Registerer: n.registry,
 	}); err != nil {
 		return err
 	}
@@ -280,6 +281,7 @@ func (n *Node) openExecutor(context.Context) error {
 	cfg.DataDir, cfg.Node, cfg.Sandbox = n.cfg.DataDir, string(n.cluster.ID()), n.sandbox
 	cfg.Code, cfg.Runtimes = codeStore{n.blobs}.open, n.runtimes
 	cfg.Host, cfg.Scale, cfg.OnWarm, cfg.Meter = n.hostCall, n.shouldStart, n.announceWarm, n.metered
+	cfg.Share = n.reservedShare
 	cfg.Memory, cfg.MaxBody = n.memory(), int(n.cfg.MaxBody)
 	cfg.Logger, cfg.Registerer, cfg.Clock = n.cfg.Logger, n.registry, n.cfg.Clock
 	e, err := executor.New(cfg)

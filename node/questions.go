@@ -76,7 +76,13 @@ func (q *questions) Explain(_ context.Context, req *nodepb.ExplainRequest) (*nod
 
 // Ping implements nodepb.QuestionsServer.
 func (q *questions) Ping(context.Context, *nodepb.PingRequest) (*nodepb.PingReply, error) {
-	return &nodepb.PingReply{}, nil
+	reply := &nodepb.PingReply{}
+	for _, s := range q.node.settledShares() {
+		reply.Settled = append(reply.Settled, &nodepb.SettledShare{
+			App: string(s.function.App), Function: string(s.function.Name), Since: uint64(s.since),
+		})
+	}
+	return reply, nil
 }
 
 // Status implements nodepb.QuestionsServer.

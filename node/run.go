@@ -65,6 +65,7 @@ func (n *Node) Run(ctx context.Context) error {
 	work.run("blobs", n.blobs.Run)
 	work.run("executor", n.exec.Run)
 	work.run("peer link", n.link.Run)
+	work.run("lease", n.keepLease)
 	work.run("usage", n.journal.Run)
 	work.run("fleet", n.keepFleet)
 	work.run("code", n.keepCode)

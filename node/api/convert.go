@@ -18,7 +18,7 @@ func configOf(spec *wire.FunctionSpec) *clusterpb.VersionConfig {
 		Runtime: spec.Runtime, Handler: spec.Handler, MemoryBytes: spec.MemoryBytes, TimeoutMs: spec.TimeoutMS,
 		StartTimeoutMs: spec.StartTimeoutMS, Concurrency: spec.Concurrency, Queue: spec.Queue, Min: spec.Min, Max: spec.Max,
 		IdleTtlMs: spec.IdleTTLMS, Env: spec.Env, Idempotent: spec.Idempotent, MinSandbox: spec.MinSandbox,
-		Labels: spec.Labels, Description: spec.Description,
+		Labels: spec.Labels, Description: spec.Description, Reserved: spec.Reserved,
 	}
 	if cfg.GetRuntime() == "" {
 		cfg.Runtime = "go"
@@ -36,6 +36,7 @@ func specOf(cfg *clusterpb.VersionConfig) wire.FunctionSpec {
 		StartTimeoutMS: cfg.GetStartTimeoutMs(), Concurrency: cfg.GetConcurrency(), Min: cfg.GetMin(), Max: cfg.GetMax(),
 		IdleTTLMS: cfg.GetIdleTtlMs(), Idempotent: cfg.GetIdempotent(), MinSandbox: cfg.GetMinSandbox(),
 		Labels: maps.Clone(cfg.GetLabels()), Description: cfg.GetDescription(), Artifacts: []wire.Artifact{},
+		Reserved: cfg.GetReserved(),
 	}
 	queue := cfg.GetQueue()
 	spec.Queue = &queue
@@ -87,6 +88,23 @@ func functionOf(f *state.Function) wire.Function {
 		out.Aliases = append(out.Aliases, aliasOf(a))
 	}
 	return out
+}
+
+// sharesOf shows how a function's reserved concurrency is cut.
+func sharesOf(view *state.View, f *state.Function) []wire.Share {
+	r := view.Reservation(f.Key())
+	if r == nil {
+		return nil
+	}
+	shares := make([]wire.Share, 0, len(r.Places))
+	for _, p := range r.Places {
+		s := wire.Share{Node: string(p.Node), Share: p.Share, Withheld: p.Withheld}
+		if m := view.Member(p.Node); m != nil {
+			s.Name = m.Name
+		}
+		shares = append(shares, s)
+	}
+	return shares
 }
 
 // appView shows an app with its limits.

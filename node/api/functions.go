@@ -67,6 +67,9 @@ func (s *Server) deploy(c *call) error {
 	}
 	app, name := appOf(c.r), c.r.PathValue("name")
 	cfg := state.WithDefaults(configOf(&in.FunctionSpec))
+	if err := s.checkGuarantees(cfg); err != nil {
+		return err
+	}
 	result, err := s.propose(c, &clusterpb.Command{Op: &clusterpb.Command_Deploy{Deploy: &clusterpb.Deploy{
 		App: string(app), Name: name, Config: cfg, KeepLive: in.KeepLive,
 	}}})
@@ -80,6 +83,16 @@ func (s *Server) deploy(c *call) error {
 		},
 		Warnings: s.runnableWarnings(cfg),
 	})
+}
+
+// checkGuarantees refuses what nodes of older releases do not know before it is
+// proposed: they would stop at it.
+func (s *Server) checkGuarantees(cfg *clusterpb.VersionConfig) error {
+	if level := s.cfg.Control.View().FeatureLevel(); state.NeedsGuarantees(cfg) && level < state.GuaranteesLevel {
+		return refusal(http.StatusServiceUnavailable, wire.CodeUnavailable, "reserved and provisioned concurrency and rates need every node to run a release that knows them: "+
+			"see the feature level in the status")
+	}
+	return nil
 }
 
 // function finds the function of a path.
@@ -102,6 +115,7 @@ func (s *Server) describe(c *call) error {
 		return err
 	}
 	out := functionOf(f)
+	out.Shares = sharesOf(s.cfg.Control.View(), f)
 	if live := f.Alias(state.Live); live != nil {
 		if v := f.Version(live.Version); v != nil {
 			current := versionOf(f, v)

@@ -155,6 +155,7 @@ func TestSpecHasTheFieldsOfTheTypes(t *testing.T) {
 		wire.RollbackRequest{},
 		wire.Function{},
 		wire.Placement{},
+		wire.Share{},
 		wire.Load{},
 		wire.Upload{},
 		wire.NodeStatus{},

@@ -22,6 +22,7 @@ type configuration struct {
 	queue        int
 	minimum      uint32
 	maximum      uint32
+	reserved     uint32
 	env          []string
 	envFile      string
 	labels       []string
@@ -40,6 +41,7 @@ func (c *configuration) flags(cmd *cobra.Command) {
 	f.IntVar(&c.queue, "queue", -1, "calls that may wait, 0 for none (default 128)")
 	f.Uint32Var(&c.minimum, "min", 0, "instances kept warm in the whole cluster")
 	f.Uint32Var(&c.maximum, "max", 0, "instances in the whole cluster, 0 for as many as memory holds")
+	f.Uint32Var(&c.reserved, "reserved", 0, "calls of the function that run at once in the whole cluster, 0 for any number")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "environment variable NAME=VALUE, may be repeated")
 	f.StringVar(&c.envFile, "env-file", "", "file with lines NAME=VALUE")
 	f.StringArrayVarP(&c.labels, "label", "l", nil, "label NAME=VALUE, may be repeated")
@@ -54,7 +56,8 @@ func described(m *manifest.Manifest) wire.FunctionSpec {
 	return wire.FunctionSpec{
 		MemoryBytes: m.Memory, TimeoutMS: milliseconds(m.Timeout), StartTimeoutMS: milliseconds(m.StartTimeout),
 		IdleTTLMS: milliseconds(m.IdleTTL), Concurrency: m.Concurrency, Queue: m.Queue, Min: m.Min, Max: m.Max,
-		Env: maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
+		Reserved: m.Reserved,
+		Env:      maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
 		Description: m.Description,
 	}
 }
@@ -90,6 +93,7 @@ func (c *configuration) spec(flags *pflag.FlagSet, m *manifest.Manifest) (wire.F
 		"concurrency": {c.concurrency, &spec.Concurrency},
 		"min":         {c.minimum, &spec.Min},
 		"max":         {c.maximum, &spec.Max},
+		"reserved":    {c.reserved, &spec.Reserved},
 	} {
 		if flags.Changed(name) {
 			*given.field = given.value

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -95,6 +96,9 @@ func (a *app) showFunction(f *wire.Function) error {
 	if err := t.write(a.env.Stdout); err != nil {
 		return err
 	}
+	if err := a.showShares(f.Shares); err != nil {
+		return err
+	}
 	if len(f.Placements) == 0 {
 		_, err := fmt.Fprintln(a.env.Stdout, "\nno instances")
 		return err
@@ -123,6 +127,9 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 	t.row("timeout", time.Duration(s.TimeoutMS)*time.Millisecond)
 	t.row("concurrency", s.Concurrency)
 	t.row("instances", fmt.Sprintf("min %d, max %s", s.Min, maximum))
+	if s.Reserved > 0 {
+		t.row("reserved", fmt.Sprintf("%d at once in the cluster", s.Reserved))
+	}
 	if s.Queue != nil {
 		t.row("queue", *s.Queue)
 	}
@@ -176,6 +183,21 @@ func (a *app) removeCommand() *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// showShares prints how reserved concurrency is cut, if any is.
+func (a *app) showShares(shares []wire.Share) error {
+	if len(shares) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(a.env.Stdout); err != nil {
+		return err
+	}
+	t := newTable("NODE", "RESERVED", "WITHHELD")
+	for _, s := range shares {
+		t.row(cmp.Or(s.Name, s.Node), s.Share, s.Withheld)
+	}
+	return t.write(a.env.Stdout)
 }
 
 // versionsCommand is `covey versions`.

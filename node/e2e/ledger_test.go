@@ -49,6 +49,8 @@ type load struct {
 	c    *cluster
 	stop context.CancelFunc
 	done sync.WaitGroup
+	// order is what every call asks for.
+	order ledger.Order
 
 	mu      sync.Mutex
 	entries []entry // guarded by mu
@@ -57,14 +59,20 @@ type load struct {
 // startLoad starts callers of each function, through one client that knows all
 // nodes. Every call holds its instance for a moment, so that a kill finds some open.
 func startLoad(c *cluster, callers int, functions ...string) *load {
+	return startLoadOf(c, c.client(), ledger.Order{Op: ledger.OpNote, HoldMS: 40}, callers, functions...)
+}
+
+// startLoadOf is startLoad with an order and a client of its own.
+func startLoadOf(c *cluster, cl *client.Client, order ledger.Order, callers int, functions ...string) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{c: c, stop: cancel}
-	cl := c.client()
+	l := &load{c: c, stop: cancel, order: order}
 	for _, f := range functions {
 		for range callers {
 			l.done.Go(func() {
 				for ctx.Err() == nil {
-					l.one(cl, f)
+					if l.one(cl, f) != nil {
+						pace(ctx) // refusals are quick: thousands a second would show no more
+					}
 				}
 			})
 		}
@@ -72,17 +80,26 @@ func startLoad(c *cluster, callers int, functions ...string) *load {
 	return l
 }
 
-func (l *load) one(cl *client.Client, function string) {
+// pace waits a moment, or for the end of the load.
+func pace(ctx context.Context) {
+	select {
+	case <-time.After(20 * time.Millisecond):
+	case <-ctx.Done():
+	}
+}
+
+func (l *load) one(cl *client.Client, function string) error {
 	e := entry{id: ulid.Make().String(), function: function, start: time.Now()}
 	// Beyond this a call counts as failed; it is not cut short by the test's end.
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	body, _ := json.Marshal(ledger.Order{Op: ledger.OpNote, HoldMS: 40})
+	body, _ := json.Marshal(l.order)
 	e.reply, e.err = cl.Invoke(ctx, &client.Call{Function: function, Body: body, RequestID: e.id})
 	e.end = time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, e)
+	return e.err
 }
 
 // finish ends the load and waits for the calls that are open.

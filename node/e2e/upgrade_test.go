@@ -318,6 +318,10 @@ func (c *cluster) checkNews(n *node, level uint32) {
 		Artifacts: noted.Current.Spec.Artifacts, Env: map[string]string{"COVEY_EXEC_STREAM": "1"},
 	}})
 	refused("setting of a runtime", state.RuntimeSettingsLevel, err)
+	_, err = c.client(n).Deploy(c.t.Context(), "default", "kept", wire.DeployRequest{FunctionSpec: wire.FunctionSpec{
+		Artifacts: noted.Current.Spec.Artifacts, Reserved: 2,
+	}})
+	refused("reserved concurrency", state.GuaranteesLevel, err)
 }
 
 // checkCommands uses the command line of the previous release on a node.

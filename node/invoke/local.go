@@ -43,10 +43,17 @@ func (p *Path) load(t *target) scheduler.Load {
 		return scheduler.Load{Full: true}
 	}
 	l := p.cfg.Local.Load(t.spec.Key)
-	return scheduler.Load{
+	load := scheduler.Load{
 		InFlight: l.InFlight, Queued: l.Queued, Free: l.Free, Instances: l.Instances, Starting: l.Starting,
 		Full: full(&l, t.spec),
 	}
+	if t.spec.Reserved {
+		// Other versions use the share as well: what they leave is what is free.
+		load.Free = max(min(load.Free, t.reserved-l.Entered), 0)
+		load.Queued += l.Waiting
+		load.Full = load.Full || (l.Entered >= t.reserved && l.Waiting >= t.spec.Queue)
+	}
+	return load
 }
 
 // full tells that the next call would be refused: nothing is free, nothing may be

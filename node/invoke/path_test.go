@@ -55,11 +55,11 @@ func newWorld(t *testing.T, config *clusterpb.VersionConfig) *world {
 	w.remote = func(node state.NodeID, _ *Call) (*Response, *scheduler.Load, error) {
 		return &Response{Node: node, Body: []byte("remote")}, nil, nil
 	}
-	w.apply(&clusterpb.Command{Op: &clusterpb.Command_FoundCluster{FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: 1}}})
+	w.apply(&clusterpb.Command{Op: &clusterpb.Command_FoundCluster{FoundCluster: &clusterpb.FoundCluster{ClusterId: "c", FeatureLevel: state.FeatureLevel}}})
 	for _, id := range []state.NodeID{self, "node-b", "node-c"} {
 		w.apply(&clusterpb.Command{Op: &clusterpb.Command_PutMember{PutMember: &clusterpb.PutMember{Member: &clusterpb.Member{
 			Id: string(id), Name: string(id), Os: "linux", Arch: "amd64", Cpus: 2, MemoryBytes: 1 << 30, Runtimes: []string{"go"},
-			SandboxLevel: 3, FeatureLevel: 1, PeerAddress: "127.0.0.1:1", ApiAddress: "127.0.0.1:2", GossipAddress: "127.0.0.1:3",
+			SandboxLevel: 3, FeatureLevel: state.FeatureLevel, PeerAddress: "127.0.0.1:1", ApiAddress: "127.0.0.1:2", GossipAddress: "127.0.0.1:3",
 		}}}})
 	}
 	if config == nil {

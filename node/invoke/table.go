@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/executor"
 	"github.com/covey-dev/covey/executor/sandbox"
@@ -20,6 +21,9 @@ type target struct {
 	idempotent bool
 	// spec is how the version runs here; nil when this node may not run it.
 	spec *executor.Spec
+	// reserved is this node's share of the function's reserved concurrency, if the
+	// spec says that there is one.
+	reserved int
 }
 
 // table holds the targets of one view.
@@ -50,11 +54,12 @@ func (ts *tables) find(view *state.View, ver *state.Version) *target {
 
 func newTarget(view *state.View, self state.NodeID, ver *state.Version) *target {
 	t := &target{
-		version: ver, name: ver.Key.String(), assignment: view.Assignment(ver.Key),
+		version: ver, name: ver.Key.String(), assignment: assignmentOf(view, ver),
 		timeout: ver.Timeout(), idempotent: ver.Config.GetIdempotent(),
 	}
 	if spec, ok := SpecOn(view, self, ver); ok {
 		t.spec = &spec
+		t.reserved = view.Reservation(ver.Key.FunctionKey()).Place(self).Share
 	}
 	return t
 }
@@ -72,6 +77,14 @@ func SpecOn(view *state.View, node state.NodeID, ver *state.Version) (executor.S
 		return executor.Spec{}, false
 	}
 	c := ver.Config
+	reserved := reservedFor(view, ver)
+	if reserved {
+		entered := view.Reservation(ver.Key.FunctionKey()).Place(node).Share
+		if entered == 0 {
+			return executor.Spec{}, false
+		}
+		share = capped(share, entered, c)
+	}
 	return executor.Spec{
 		Key:          KeyOf(ver.Key),
 		Runtime:      c.GetRuntime(),
@@ -85,9 +98,47 @@ func SpecOn(view *state.View, node state.NodeID, ver *state.Version) (executor.S
 		Queue:        share.Queue,
 		Max:          share.Max,
 		Min:          share.Provisioned,
+		Reserved:     reserved,
 		Env:          c.GetEnv(),
 		MinLevel:     sandbox.Level(c.GetMinSandbox()),
 	}, true
+}
+
+// reservedFor tells whether the version's function has reserved concurrency.
+func reservedFor(view *state.View, ver *state.Version) bool {
+	f := view.Function(ver.Key.App, ver.Key.Function)
+	return f != nil && f.Reserved() > 0
+}
+
+// capped leaves a place no more instances than its share of reserved concurrency fills.
+func capped(p state.Place, share int, cfg *clusterpb.VersionConfig) state.Place {
+	slots := max(int(cfg.GetConcurrency()), 1)
+	most := (share + slots - 1) / slots
+	if p.Max == 0 || p.Max > most {
+		p.Max = most
+	}
+	p.Provisioned = min(p.Provisioned, p.Max)
+	return p
+}
+
+// assignmentOf is where the version's calls may go. Of a function with reserved
+// concurrency that is where it has a share of both.
+func assignmentOf(view *state.View, ver *state.Version) *state.Assignment {
+	if !reservedFor(view, ver) {
+		return view.Assignment(ver.Key)
+	}
+	a := &state.Assignment{Version: ver.Key}
+	r := view.Reservation(ver.Key.FunctionKey())
+	if r == nil {
+		return a
+	}
+	for _, p := range r.Places {
+		if place, ok := view.Share(ver.Key, p.Node); ok && p.Share > 0 {
+			place.Node = p.Node
+			a.Places = append(a.Places, capped(place, p.Share, ver.Config))
+		}
+	}
+	return a
 }
 
 // KeyOf is a version's key as the executor has it.

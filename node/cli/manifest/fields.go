@@ -38,6 +38,7 @@ func fields() map[string]reader {
 		"concurrency":  count(1, func(m *Manifest) *uint32 { return &m.Concurrency }),
 		"min":          count(0, func(m *Manifest) *uint32 { return &m.Min }),
 		"max":          count(0, func(m *Manifest) *uint32 { return &m.Max }),
+		"reserved":     count(0, func(m *Manifest) *uint32 { return &m.Reserved }),
 		"queue":        count(0, func(m *Manifest) *uint32 { m.Queue = new(uint32); return m.Queue }),
 		"idempotent":   readIdempotent,
 		"minSandbox":   readSandbox,

@@ -41,6 +41,7 @@ type Manifest struct {
 	Memory                         uint64
 	Timeout, StartTimeout, IdleTTL time.Duration
 	Concurrency, Min, Max          uint32
+	Reserved                       uint32
 	// Queue is nil when it is not mentioned: no queue at all is a choice.
 	Queue      *uint32
 	MinSandbox sandbox.Level

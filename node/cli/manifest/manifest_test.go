@@ -30,6 +30,7 @@ concurrency: 4
 queue: 0
 min: 1
 max: 8
+reserved: 12
 idempotent: true
 minSandbox: isolated
 env:
@@ -56,7 +57,7 @@ func TestParse(t *testing.T) {
 		Name: "resize", App: "shop", Description: "makes pictures small", Runtime: Python, Handler: "main.handler",
 		Build: "pip install -t vendor -r requirements.txt", Code: "dist",
 		Memory: 512 << 20, Timeout: 90 * time.Second, StartTimeout: 5 * time.Second, IdleTTL: 10 * time.Minute,
-		Concurrency: 4, Queue: new(uint32), Min: 1, Max: 8, Idempotent: true, MinSandbox: sandbox.LevelIsolated,
+		Concurrency: 4, Queue: new(uint32), Min: 1, Max: 8, Reserved: 12, Idempotent: true, MinSandbox: sandbox.LevelIsolated,
 		Env:    map[string]string{"LEVEL": "3", "DEBUG": "false", "NAME": "quail", "EMPTY": ""},
 		Labels: map[string]string{"team": "birds"}, Include: []string{"*.py", "vendor"}, Exclude: []string{"tests/"},
 	}
@@ -113,7 +114,7 @@ covey.yaml:17: "name" is here a second time, first in line 1
 covey.yaml:18: handler has no value: give one or delete the line
 covey.yaml:19: include: each pattern must be text: write "5", with the quotes
 covey.yaml:20: description: must be text: write "2026", with the quotes
-covey.yaml:21: unknown key "zzz"; there are app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, queue, runtime, startTimeout, timeout`
+covey.yaml:21: unknown key "zzz"; there are app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, queue, reserved, runtime, startTimeout, timeout`
 	if err == nil {
 		t.Fatal("it passes")
 	}

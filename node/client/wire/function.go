@@ -36,6 +36,9 @@ type FunctionSpec struct {
 	// many as memory holds.
 	Min uint32 `json:"min,omitempty"`
 	Max uint32 `json:"max,omitempty"`
+	// Reserved is how many calls of the function run at once in the whole cluster, at
+	// most; 0 means any number. Of all versions, the one that "live" names decides.
+	Reserved uint32 `json:"reserved,omitempty"`
 	// IdleTTLMS is how long an unused instance is kept; default 600,000.
 	IdleTTLMS uint64 `json:"idle_ttl_ms,omitempty"`
 	// Env is the environment; values are shown as [Redacted] ever after.
@@ -120,6 +123,19 @@ type Function struct {
 	Current *Version `json:"current,omitempty"`
 	// Placements are the nodes that have instances now; only in a description.
 	Placements []Placement `json:"placements,omitempty"`
+	// Shares are how reserved concurrency is cut; only in a description.
+	Shares []Share `json:"shares,omitempty"`
+}
+
+// Share is a node's part of a function's reserved concurrency.
+type Share struct {
+	Node string `json:"node"`
+	Name string `json:"name"`
+	// Share is how many calls may run there at once.
+	Share int `json:"share"`
+	// Withheld is what the node had beyond that and may still use: nobody else gets
+	// it until the node says so, or until calls that began there must be over.
+	Withheld int `json:"withheld,omitempty"`
 }
 
 // Placement is what a node does for a function now.

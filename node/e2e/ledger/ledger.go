@@ -20,6 +20,9 @@ const (
 const (
 	// OpNote waits for HoldMS and answers with the Execution.
 	OpNote = "note"
+	// OpStay waits for HoldMS, whether or not anybody waits for the answer, which is
+	// the Execution.
+	OpStay = "stay"
 	// OpHold waits for ReleaseFile and answers with the Execution.
 	OpHold = "hold"
 	// OpOrphan leaves a process behind that does all it can to survive, with

@@ -70,6 +70,8 @@ func (f *function) handle(ctx context.Context, in ledger.Order) (any, error) {
 	switch in.Op {
 	case ledger.OpNote:
 		return e, wait(ctx, time.Duration(in.HoldMS)*time.Millisecond)
+	case ledger.OpStay:
+		return e, wait(context.WithoutCancel(ctx), time.Duration(in.HoldMS)*time.Millisecond)
 	case ledger.OpHold:
 		return e, f.awaitRelease(ctx)
 	case ledger.OpOrphan:
