@@ -720,7 +720,7 @@ func (x *Provision) GetZone() string {
 type Rate struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	PerSecond uint32                 `protobuf:"varint,1,opt,name=per_second,json=perSecond,proto3" json:"per_second,omitempty"`
-	// Calls that may come at once; 0 means as many as per_second.
+	// Calls that may come at once, at least per_second.
 	Burst         uint32 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -15,15 +15,20 @@
 //   - A version without a max may run on every eligible node. Only if an alias
 //     names it and it has a min is there an assignment, for its provisioned
 //     instances.
+//   - What is provisioned is the greatest of min and the windows that are open, by
+//     the leader's wall clock.
 //   - A version that no alias names has nothing provisioned: an old version must
 //     not keep instances warm for ever.
+//   - Reserved concurrency is cut evenly over the live members that may run the
+//     function. What is taken from one is granted anew when it says that it uses it no
+//     more, or when nothing of it can run any more: see ReserveLease.
 //   - A member that the leader has not heard of for 15 s loses its shares. If
 //     that would leave none, the shares stay where they are: nobody could use
 //     them elsewhere.
 //
 // # What it does not promise
 //
-// Shares are no leases. A node that is cut off goes on with the share that it
+// Shares of max and queue are no leases. A node that is cut off goes on with the share that it
 // knows, and a draining node finishes what it has begun, so a version may pass
 // its max until they hear of the change. Shares are even: they do not weigh a
 // node's size or load.

@@ -145,6 +145,10 @@ type run struct {
 	// neither differs there is nothing to plan.
 	planned *state.View
 	silent  []state.NodeID
+	// windowed says that the plan holds for its minute only: windows open and close
+	// with the minute.
+	windowed bool
+	minute   time.Time
 }
 
 // once plans, if anything is new, and proposes.
@@ -153,7 +157,9 @@ func (r *run) once(ctx context.Context) error {
 	live := r.liveness(view, now)
 	silent := silentOf(view, live, now)
 	due := r.waits.observe(view, now)
-	if view == r.planned && slices.Equal(silent, r.silent) && !due {
+	minute := now.Truncate(time.Minute)
+	turned := r.windowed && !minute.Equal(r.minute)
+	if view == r.planned && slices.Equal(silent, r.silent) && !due && !turned {
 		return nil
 	}
 	changes := Plan(view, live, now)
@@ -175,7 +181,7 @@ func (r *run) once(ctx context.Context) error {
 		r.metrics.shares.Add(float64(len(reservations)))
 		r.log.Info().Int("changes", len(reservations)).Uint64("index", uint64(view.Index())).Msg("shares of reserved concurrency changed")
 	}
-	r.planned, r.silent = view, silent
+	r.planned, r.silent, r.windowed, r.minute = view, silent, windowed(view), minute
 	return nil
 }
 

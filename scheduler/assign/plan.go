@@ -39,11 +39,12 @@ func Plan(view *state.View, live map[state.NodeID]Liveness, now time.Time) []Cha
 		p.members = append(p.members, candidate{m, !known || now.Sub(l.LastContact) >= SilentAfter})
 	}
 	var changes []Change
+	z := zones{}
 	for _, f := range view.Functions("") {
 		for _, v := range f.Versions {
 			least := 0
 			if f.Named(v.Key.Number) {
-				least = int(v.Config.GetMin())
+				least = provisionedAt(v.Config, now, z)
 			}
 			if c, ok := p.version(v, least); ok {
 				changes = append(changes, c)

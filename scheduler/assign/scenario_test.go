@@ -145,6 +145,9 @@ func (s *scenario) giveUp(node string) {
 	}
 }
 
+// digestOfTests is the code of every version.
+var digestOfTests = strings.Repeat("a", 64)
+
 // deploy makes a version; an empty arch means code for every machine.
 func (s *scenario) deploy(name, arch string, limit, queue, least uint32) error {
 	return s.deployWith(name, arch, limit, queue, least, 0)
@@ -153,7 +156,7 @@ func (s *scenario) deploy(name, arch string, limit, queue, least uint32) error {
 func (s *scenario) deployWith(name, arch string, limit, queue, least, reserved uint32) error {
 	cfg := state.WithDefaults(&clusterpb.VersionConfig{
 		Runtime: "go", Max: limit, Queue: proto.Uint32(queue), Min: least, Reserved: reserved,
-		Artifacts: []*clusterpb.Artifact{{Arch: arch, Digest: strings.Repeat("a", 64)}},
+		Artifacts: []*clusterpb.Artifact{{Arch: arch, Digest: digestOfTests}},
 	})
 	_, err := s.do(&clusterpb.Command{Op: &clusterpb.Command_Deploy{Deploy: &clusterpb.Deploy{App: "shop", Name: name, Config: cfg}}})
 	return err
