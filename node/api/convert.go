@@ -2,6 +2,7 @@ package api
 
 import (
 	"maps"
+	"strconv"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
@@ -22,6 +23,12 @@ func configOf(spec *wire.FunctionSpec) *clusterpb.VersionConfig {
 	}
 	if cfg.GetRuntime() == "" {
 		cfg.Runtime = "go"
+	}
+	for _, p := range spec.Provisioned {
+		cfg.Provisioned = append(cfg.Provisioned, provisionOf(p))
+	}
+	if r := spec.Rate; r != nil {
+		cfg.Rate = &clusterpb.Rate{PerSecond: r.PerSecond, Burst: r.Burst}
 	}
 	for _, a := range spec.Artifacts {
 		cfg.Artifacts = append(cfg.Artifacts, &clusterpb.Artifact{Os: a.OS, Arch: a.Arch, Digest: a.Digest, Size: a.Size})
@@ -46,10 +53,47 @@ func specOf(cfg *clusterpb.VersionConfig) wire.FunctionSpec {
 			spec.Env[name] = wire.Redacted
 		}
 	}
+	for _, p := range cfg.GetProvisioned() {
+		spec.Provisioned = append(spec.Provisioned, provisionView(p))
+	}
+	if r := cfg.GetRate(); r != nil {
+		spec.Rate = &wire.Rate{PerSecond: r.GetPerSecond(), Burst: r.GetBurst()}
+	}
 	for _, a := range cfg.GetArtifacts() {
 		spec.Artifacts = append(spec.Artifacts, wire.Artifact{OS: a.GetOs(), Arch: a.GetArch(), Digest: a.GetDigest(), Size: a.GetSize()})
 	}
 	return spec
+}
+
+// provisionOf and provisionView are each other's inverse. What does not read was
+// refused by checkProvisions.
+func provisionOf(p wire.Provision) *clusterpb.Provision {
+	days, _ := wire.DaySet(p.Days)
+	out := &clusterpb.Provision{Count: p.Count, Days: days, Zone: p.Zone}
+	if p.From != "" {
+		out.FromMinute, _ = wire.MinutesOfDay(p.From)
+		out.ToMinute, _ = wire.MinutesOfDay(p.To)
+	}
+	return out
+}
+
+func provisionView(p *clusterpb.Provision) wire.Provision {
+	out := wire.Provision{Count: p.GetCount(), Days: wire.DayNames(p.GetDays()), Zone: p.GetZone()}
+	if p.GetFromMinute() != p.GetToMinute() {
+		out.From, out.To = wire.TimeOfDay(p.GetFromMinute()), wire.TimeOfDay(p.GetToMinute())
+	}
+	return out
+}
+
+// checkProvisions reports what is wrong with the windows of a specification. The state
+// machine cannot: which time zones there are depends on the machine.
+func checkProvisions(spec *wire.FunctionSpec) error {
+	for i, p := range spec.Provisioned {
+		if err := p.Check(); err != nil {
+			return badRequest("provisioned[" + strconv.Itoa(i) + "]: " + err.Error())
+		}
+	}
+	return nil
 }
 
 // versionOf shows a version with the aliases that lead to it.

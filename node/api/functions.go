@@ -66,6 +66,9 @@ func (s *Server) deploy(c *call) error {
 		return err
 	}
 	app, name := appOf(c.r), c.r.PathValue("name")
+	if err := checkProvisions(&in.FunctionSpec); err != nil {
+		return err
+	}
 	cfg := state.WithDefaults(configOf(&in.FunctionSpec))
 	if err := s.checkGuarantees(cfg); err != nil {
 		return err

@@ -156,6 +156,8 @@ func TestSpecHasTheFieldsOfTheTypes(t *testing.T) {
 		wire.Function{},
 		wire.Placement{},
 		wire.Share{},
+		wire.Provision{},
+		wire.Rate{},
 		wire.Load{},
 		wire.Upload{},
 		wire.NodeStatus{},

@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"fmt"
 	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +27,8 @@ type configuration struct {
 	minimum      uint32
 	maximum      uint32
 	reserved     uint32
+	provisioned  []string
+	rate, burst  uint32
 	env          []string
 	envFile      string
 	labels       []string
@@ -42,6 +48,10 @@ func (c *configuration) flags(cmd *cobra.Command) {
 	f.Uint32Var(&c.minimum, "min", 0, "instances kept warm in the whole cluster")
 	f.Uint32Var(&c.maximum, "max", 0, "instances in the whole cluster, 0 for as many as memory holds")
 	f.Uint32Var(&c.reserved, "reserved", 0, "calls of the function that run at once in the whole cluster, 0 for any number")
+	f.StringArrayVar(&c.provisioned, "provisioned", nil,
+		"COUNT[,from=08:00,to=18:00,days=mon-fri,zone=Europe/Berlin]: instances kept warm at those times, may be repeated")
+	f.Uint32Var(&c.rate, "rate", 0, "calls a second that may enter at each node, 0 for any number")
+	f.Uint32Var(&c.burst, "burst", 0, "calls that may enter at once, at least --rate")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "environment variable NAME=VALUE, may be repeated")
 	f.StringVar(&c.envFile, "env-file", "", "file with lines NAME=VALUE")
 	f.StringArrayVarP(&c.labels, "label", "l", nil, "label NAME=VALUE, may be repeated")
@@ -56,8 +66,8 @@ func described(m *manifest.Manifest) wire.FunctionSpec {
 	return wire.FunctionSpec{
 		MemoryBytes: m.Memory, TimeoutMS: milliseconds(m.Timeout), StartTimeoutMS: milliseconds(m.StartTimeout),
 		IdleTTLMS: milliseconds(m.IdleTTL), Concurrency: m.Concurrency, Queue: m.Queue, Min: m.Min, Max: m.Max,
-		Reserved: m.Reserved,
-		Env:      maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
+		Reserved: m.Reserved, Provisioned: slices.Clone(m.Provisioned), Rate: m.Rate,
+		Env: maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
 		Description: m.Description,
 	}
 }
@@ -116,7 +126,64 @@ func (c *configuration) spec(flags *pflag.FlagSet, m *manifest.Manifest) (wire.F
 		}
 		spec.MinSandbox = uint32(level)
 	}
+	if err := c.guarantees(flags, &spec); err != nil {
+		return spec, err
+	}
 	return spec, c.pairs(&spec)
+}
+
+// guarantees adds the windows and the rate.
+func (c *configuration) guarantees(flags *pflag.FlagSet, spec *wire.FunctionSpec) error {
+	if flags.Changed("provisioned") {
+		spec.Provisioned = nil
+		for _, text := range c.provisioned {
+			p, err := provision(text)
+			if err != nil {
+				return usagef("--provisioned %s: %w", text, err)
+			}
+			spec.Provisioned = append(spec.Provisioned, p)
+		}
+	}
+	if !flags.Changed("rate") && !flags.Changed("burst") {
+		return nil
+	}
+	rate := wire.Rate{}
+	if spec.Rate != nil {
+		rate = *spec.Rate
+	}
+	if flags.Changed("rate") {
+		rate.PerSecond = c.rate
+	}
+	if flags.Changed("burst") {
+		rate.Burst = c.burst
+	}
+	if spec.Rate = &rate; rate.PerSecond == 0 {
+		if rate.Burst > 0 && flags.Changed("burst") {
+			return usagef("--burst needs a --rate")
+		}
+		spec.Rate = nil
+	}
+	return nil
+}
+
+// provision reads COUNT and what follows it.
+func provision(text string) (wire.Provision, error) {
+	parts := strings.Split(text, ",")
+	n, err := strconv.ParseUint(parts[0], 10, 32)
+	if err != nil {
+		return wire.Provision{}, fmt.Errorf("%q is not a number of instances", parts[0])
+	}
+	p := wire.Provision{Count: uint32(n)}
+	fields := map[string]*string{"from": &p.From, "to": &p.To, "days": &p.Days, "zone": &p.Zone}
+	for _, part := range parts[1:] {
+		name, value, ok := strings.Cut(part, "=")
+		field := fields[name]
+		if !ok || field == nil {
+			return p, fmt.Errorf("%q is none of from=, to=, days= and zone=; several days are joined by '+'", part)
+		}
+		*field = value
+	}
+	return p, p.Check()
 }
 
 // pairs adds variables and labels.

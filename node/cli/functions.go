@@ -130,6 +130,12 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 	if s.Reserved > 0 {
 		t.row("reserved", fmt.Sprintf("%d at once in the cluster", s.Reserved))
 	}
+	for _, p := range s.Provisioned {
+		t.row("provisioned", windowText(p))
+	}
+	if r := s.Rate; r != nil {
+		t.row("rate", fmt.Sprintf("%d a second at each node, at most %d at once", r.PerSecond, max(r.Burst, r.PerSecond)))
+	}
 	if s.Queue != nil {
 		t.row("queue", *s.Queue)
 	}
@@ -145,6 +151,20 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 		}
 		t.row("code "+machine, fmt.Sprintf("%s (%s)", artifact.Digest, size(artifact.Size)))
 	}
+}
+
+// windowText says when how many instances are kept warm.
+func windowText(p wire.Provision) string {
+	text := strconv.FormatUint(uint64(p.Count), 10)
+	if p.From != "" {
+		text += ", " + p.From + " to " + p.To
+	}
+	for _, more := range []string{p.Days, p.Zone} {
+		if more != "" {
+			text += ", " + more
+		}
+	}
+	return text
 }
 
 // aliasTarget says what an alias leads to, in words.

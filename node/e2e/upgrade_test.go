@@ -322,6 +322,10 @@ func (c *cluster) checkNews(n *node, level uint32) {
 		Artifacts: noted.Current.Spec.Artifacts, Reserved: 2,
 	}})
 	refused("reserved concurrency", state.GuaranteesLevel, err)
+	_, err = c.client(n).Deploy(c.t.Context(), "default", "kept", wire.DeployRequest{FunctionSpec: wire.FunctionSpec{
+		Artifacts: noted.Current.Spec.Artifacts, Provisioned: []wire.Provision{{Count: 1}}, Rate: &wire.Rate{PerSecond: 1000},
+	}})
+	refused("provisioned concurrency", state.GuaranteesLevel, err)
 }
 
 // checkCommands uses the command line of the previous release on a node.

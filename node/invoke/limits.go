@@ -9,16 +9,47 @@ import (
 	"github.com/covey-dev/covey/cluster/state"
 )
 
-// limits enforces what an app may do on this node: calls per second and calls at
-// once. Most apps have neither, which costs one comparison.
+// limits enforces what an app may do on this node, calls per second and calls at
+// once, and the rates of functions. Most apps have neither, which costs one comparison.
 type limits struct {
-	apps sync.Map // state.AppName → *appLimits
+	apps  sync.Map // state.AppName → *appLimits
+	rates sync.Map // state.FunctionKey → *functionRate
+}
+
+// functionRate is the bucket of a function: all of its versions take from one.
+type functionRate struct {
+	perSecond, burst uint32
+	bucket           *rate.Limiter
+}
+
+// allow takes a token of the function's rate on this node, which most do not have.
+func (l *limits) allow(t *target) error {
+	r := t.rate
+	if r == nil {
+		return nil
+	}
+	key := t.version.Key.FunctionKey()
+	found, _ := l.rates.Load(key)
+	f, ok := found.(*functionRate)
+	if !ok || f.perSecond != r.GetPerSecond() || f.burst != r.GetBurst() {
+		f = &functionRate{r.GetPerSecond(), r.GetBurst(), newBucket(r.GetPerSecond(), r.GetBurst())}
+		l.rates.Store(key, f)
+	}
+	if !f.bucket.Allow() {
+		return &BusyError{Function: t.name, Reason: "the function's rate limit on this node is reached", RetryAfter: retryAfter}
+	}
+	return nil
 }
 
 type appLimits struct {
 	app     *state.App // whose limits these are; a new one means new limits
 	rate    *rate.Limiter
 	running atomic.Int64
+}
+
+// newBucket lets a second's calls come at once, or more.
+func newBucket(perSecond, burst uint32) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), int(max(burst, perSecond)))
 }
 
 // enter takes a place for one call; the function it returns gives it back, and is
@@ -49,7 +80,7 @@ func (l *limits) of(app *state.App) *appLimits {
 	}
 	a := &appLimits{app: app}
 	if per := app.Limits.GetInvocationsPerSecond(); per > 0 {
-		a.rate = rate.NewLimiter(rate.Limit(per), int(max(app.Limits.GetBurst(), per)))
+		a.rate = newBucket(per, app.Limits.GetBurst())
 	}
 	l.apps.Store(app.Name, a)
 	return a

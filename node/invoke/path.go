@@ -149,6 +149,9 @@ func (r *run) invoke(ctx context.Context) (*Response, error) {
 		return nil, err
 	}
 	r.target = p.tables.find(view, ver)
+	if err := p.limits.allow(r.target); err != nil {
+		return nil, err
+	}
 	leave, err := p.limits.enter(view.App(ver.Key.App), r.target.name)
 	if err != nil {
 		return nil, err

@@ -92,3 +92,25 @@ func TestLoadLeavesOutWhatTheShareDoesNotAllow(t *testing.T) {
 		}
 	}
 }
+
+func TestRateBoundsTheCallsThatEnterHere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, &clusterpb.VersionConfig{Rate: &clusterpb.Rate{PerSecond: 1, Burst: 3}})
+	w.load = executor.Load{Instances: 1, Free: 1}
+	refused := 0
+	var last error
+	for range 100 { // far fewer than a second each, and if not, the first three still pass
+		if _, err := w.invoke(&Request{}); err != nil {
+			refused, last = refused+1, err
+		}
+	}
+	busy, ok := errors.AsType[*BusyError](last)
+	if !ok || refused == 0 || refused > 97 || !strings.Contains(busy.Reason, "rate limit") || busy.RetryAfter <= 0 {
+		t.Errorf("%d of 100 calls were refused, the last with %v", refused, last)
+	}
+	// Calls that other nodes let in are not counted again here.
+	call := &Call{Version: w.version().Key, Request: &Request{ID: "r"}, Attempt: 1}
+	if _, _, err := w.path.Serve(t.Context(), call); err != nil {
+		t.Errorf("a call from another node: %v", err)
+	}
+}

@@ -19,6 +19,8 @@ type target struct {
 	assignment *state.Assignment
 	timeout    time.Duration
 	idempotent bool
+	// rate bounds the calls that enter here, nil for most.
+	rate *clusterpb.Rate
 	// spec is how the version runs here; nil when this node may not run it.
 	spec *executor.Spec
 	// reserved is this node's share of the function's reserved concurrency, if the
@@ -56,6 +58,9 @@ func newTarget(view *state.View, self state.NodeID, ver *state.Version) *target 
 	t := &target{
 		version: ver, name: ver.Key.String(), assignment: assignmentOf(view, ver),
 		timeout: ver.Timeout(), idempotent: ver.Config.GetIdempotent(),
+	}
+	if f := view.Function(ver.Key.App, ver.Key.Function); f != nil {
+		t.rate = f.Rate()
 	}
 	if spec, ok := SpecOn(view, self, ver); ok {
 		t.spec = &spec

@@ -39,6 +39,8 @@ func fields() map[string]reader {
 		"min":          count(0, func(m *Manifest) *uint32 { return &m.Min }),
 		"max":          count(0, func(m *Manifest) *uint32 { return &m.Max }),
 		"reserved":     count(0, func(m *Manifest) *uint32 { return &m.Reserved }),
+		"provisioned":  readProvisioned,
+		"rate":         readRate,
 		"queue":        count(0, func(m *Manifest) *uint32 { m.Queue = new(uint32); return m.Queue }),
 		"idempotent":   readIdempotent,
 		"minSandbox":   readSandbox,

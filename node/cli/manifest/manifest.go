@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/executor/sandbox"
+	"github.com/covey-dev/covey/node/client/wire"
 )
 
 // FileName is the name of the file in a function's folder.
@@ -42,6 +43,8 @@ type Manifest struct {
 	Timeout, StartTimeout, IdleTTL time.Duration
 	Concurrency, Min, Max          uint32
 	Reserved                       uint32
+	Provisioned                    []wire.Provision
+	Rate                           *wire.Rate
 	// Queue is nil when it is not mentioned: no queue at all is a choice.
 	Queue      *uint32
 	MinSandbox sandbox.Level

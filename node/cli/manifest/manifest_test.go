@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/covey-dev/covey/executor/sandbox"
+	"github.com/covey-dev/covey/node/client/wire"
 )
 
 const whole = `# A function with everything.
@@ -31,6 +32,10 @@ queue: 0
 min: 1
 max: 8
 reserved: 12
+provisioned:
+  - {count: 4, from: "08:00", to: "18:00", days: mon-fri, zone: Europe/Berlin}
+  - count: 1
+rate: {perSecond: 100, burst: 200}
 idempotent: true
 minSandbox: isolated
 env:
@@ -57,7 +62,9 @@ func TestParse(t *testing.T) {
 		Name: "resize", App: "shop", Description: "makes pictures small", Runtime: Python, Handler: "main.handler",
 		Build: "pip install -t vendor -r requirements.txt", Code: "dist",
 		Memory: 512 << 20, Timeout: 90 * time.Second, StartTimeout: 5 * time.Second, IdleTTL: 10 * time.Minute,
-		Concurrency: 4, Queue: new(uint32), Min: 1, Max: 8, Reserved: 12, Idempotent: true, MinSandbox: sandbox.LevelIsolated,
+		Concurrency: 4, Queue: new(uint32), Min: 1, Max: 8, Reserved: 12, Rate: &wire.Rate{PerSecond: 100, Burst: 200},
+		Provisioned: []wire.Provision{{Count: 4, From: "08:00", To: "18:00", Days: "mon-fri", Zone: "Europe/Berlin"}, {Count: 1}},
+		Idempotent:  true, MinSandbox: sandbox.LevelIsolated,
 		Env:    map[string]string{"LEVEL": "3", "DEBUG": "false", "NAME": "quail", "EMPTY": ""},
 		Labels: map[string]string{"team": "birds"}, Include: []string{"*.py", "vendor"}, Exclude: []string{"tests/"},
 	}
@@ -114,7 +121,7 @@ covey.yaml:17: "name" is here a second time, first in line 1
 covey.yaml:18: handler has no value: give one or delete the line
 covey.yaml:19: include: each pattern must be text: write "5", with the quotes
 covey.yaml:20: description: must be text: write "2026", with the quotes
-covey.yaml:21: unknown key "zzz"; there are app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, queue, reserved, runtime, startTimeout, timeout`
+covey.yaml:21: unknown key "zzz"; there are app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, provisioned, queue, rate, reserved, runtime, startTimeout, timeout`
 	if err == nil {
 		t.Fatal("it passes")
 	}
@@ -178,4 +185,29 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("got %v and %v", m, err)
 		}
 	})
+}
+
+func TestGuaranteesReportTheirLines(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("covey.yaml", []byte(`provisioned:
+  - {count: 0}
+  - {count: 2, from: "08:00"}
+  - count: 1
+    zones: UTC
+  - 5
+rate:
+  burst: 4
+`))
+	want := `covey.yaml:2: provisioned: count must be a whole number from 1 on
+covey.yaml:3: provisioned: from and to go together
+covey.yaml:5: provisioned: unknown key "zones"
+covey.yaml:6: each window must be a mapping: lines like "name: hello"
+covey.yaml:8: rate: needs perSecond`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	m, err := Parse("covey.yaml", []byte("provisioned: 3\nrate: 10\n"))
+	if err != nil || len(m.Provisioned) != 1 || m.Provisioned[0].Count != 3 || m.Rate.PerSecond != 10 {
+		t.Errorf("the short forms are %+v: %v", m, err)
+	}
 }

@@ -39,6 +39,11 @@ type FunctionSpec struct {
 	// Reserved is how many calls of the function run at once in the whole cluster, at
 	// most; 0 means any number. Of all versions, the one that "live" names decides.
 	Reserved uint32 `json:"reserved,omitempty"`
+	// Provisioned keeps instances warm at certain times, beside Min.
+	Provisioned []Provision `json:"provisioned,omitempty"`
+	// Rate bounds the calls of the function that enter at one node. As with Reserved,
+	// the version that "live" names decides.
+	Rate *Rate `json:"rate,omitempty"`
 	// IdleTTLMS is how long an unused instance is kept; default 600,000.
 	IdleTTLMS uint64 `json:"idle_ttl_ms,omitempty"`
 	// Env is the environment; values are shown as [Redacted] ever after.
