@@ -74,6 +74,8 @@ type NodeInfo struct {
 	MemoryBytes  uint64
 	Runtimes     []string
 	SandboxLevel int
+	// Labels are the operator's. They are told once the cluster knows what labels are.
+	Labels map[string]string
 }
 
 // Timings are the intervals of the cluster's parts.

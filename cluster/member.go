@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,8 +18,17 @@ func (c *Cluster) describe() *clusterpb.Member {
 		ApiAddress: c.cfg.APIAdvertise, PeerAddress: c.peerAddress, GossipAddress: c.gossip.Address(),
 		Os: c.cfg.Info.OS, Arch: c.cfg.Info.Arch, Cpus: uint32(c.cfg.Info.CPUs), MemoryBytes: c.cfg.Info.MemoryBytes,
 		Runtimes: c.cfg.Info.Runtimes, SandboxLevel: uint32(c.cfg.Info.SandboxLevel),
-		FeatureLevel: state.FeatureLevel,
+		Labels: c.labels(), FeatureLevel: state.FeatureLevel,
 	}
+}
+
+// labels returns the node's labels, or nil while nodes of an older release would stop
+// at a command that holds them.
+func (c *Cluster) labels() map[string]string {
+	if c.View().FeatureLevel() < state.PlacementLevel {
+		return nil
+	}
+	return c.cfg.Info.Labels
 }
 
 // gossipMeta returns what this node says about itself in gossip.
@@ -41,7 +51,7 @@ func describes(m *state.Member, d *clusterpb.Member) bool {
 		m.GossipAddress == d.GetGossipAddress() && m.OS == d.GetOs() && m.Arch == d.GetArch() &&
 		m.CPUs == int(d.GetCpus()) && m.MemoryBytes == d.GetMemoryBytes() &&
 		slices.Equal(m.Runtimes, d.GetRuntimes()) && m.SandboxLevel == int(d.GetSandboxLevel()) &&
-		m.FeatureLevel == d.GetFeatureLevel()
+		m.FeatureLevel == d.GetFeatureLevel() && maps.Equal(m.Labels, d.GetLabels())
 }
 
 // keepMember keeps this node's record in the state current: a restart may have

@@ -3,15 +3,18 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/internal/clock"
 )
 
@@ -31,6 +34,10 @@ type Config struct {
 	// Name is what people call the node in lists. Default: the host name.
 	// It identifies nothing: two nodes may share it.
 	Name string
+
+	// Labels are facts about the machine for functions that ask for them, such as
+	// disk=ssd. Whoever sets up the node sets them; a change takes a restart.
+	Labels map[string]string
 
 	// API, Peer and Gossip are the addresses to listen on, "host:port". An
 	// empty host means all interfaces; port 0 lets the system choose.
@@ -128,6 +135,14 @@ func (c *Config) Validate() error {
 	}
 	if c.Name == "" || len(c.Name) > 63 || strings.ContainsAny(c.Name, " \t\n/") {
 		bad("name", "%q must be 1 to 63 characters without spaces or slashes", c.Name)
+	}
+	if len(c.Labels) > state.MaxNodeLabels {
+		bad("label", "%d labels, at most %d are allowed", len(c.Labels), state.MaxNodeLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Labels)) {
+		if err := state.CheckNodeLabel(name, c.Labels[name]); err != nil {
+			bad("label", "%v", err)
+		}
 	}
 	for _, a := range []struct{ field, addr string }{{"api", c.API}, {"peer", c.Peer}, {"gossip", c.Gossip}} {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {

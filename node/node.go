@@ -202,6 +202,7 @@ func (n *Node) clusterConfig() (cluster.Config, error) {
 	c.Info = cluster.NodeInfo{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(),
 		MemoryBytes: uint64(n.memory()), Runtimes: hosts.Names(n.runtimes), SandboxLevel: int(n.sandbox.Level()),
+		Labels: n.cfg.Labels,
 	}
 	c.OnWarm, c.OnPeers = n.onWarm, n.onPeers
 	c.Exit = func(reason error) {

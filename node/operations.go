@@ -66,6 +66,7 @@ func memberStatus(m *state.Member) api.NodeStatus {
 		ID: string(m.ID), Name: m.Name, Role: roleName(m.Role), Draining: m.Draining,
 		API: m.APIAddress, Peer: m.PeerAddress, Gossip: m.GossipAddress, OS: m.OS, Arch: m.Arch, CPUs: m.CPUs,
 		Runtimes: m.Runtimes, Sandbox: sandbox.Level(m.SandboxLevel).String(), MemoryBytes: int64(m.MemoryBytes), Joined: m.Joined,
+		Labels: m.Labels,
 	}
 }
 

@@ -2,7 +2,9 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,7 +129,8 @@ func sameMember(a, b *state.Member) bool {
 			return false
 		}
 	}
-	return a.OS == b.OS && a.Arch == b.Arch && a.CPUs == b.CPUs && a.SandboxLevel == b.SandboxLevel
+	return a.OS == b.OS && a.Arch == b.Arch && a.CPUs == b.CPUs && a.SandboxLevel == b.SandboxLevel &&
+		maps.Equal(a.Labels, b.Labels)
 }
 
 // newTable builds ring and members for the nodes given. Indexes that exist but are
@@ -157,6 +160,9 @@ func (t *table) able(cfg *clusterpb.VersionConfig) bits {
 	fmt.Fprintf(&key, "%s|%d", cfg.GetRuntime(), cfg.GetMinSandbox())
 	for _, a := range cfg.GetArtifacts() {
 		fmt.Fprintf(&key, "|%s/%s", a.GetOs(), a.GetArch())
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.GetPlace())) {
+		fmt.Fprintf(&key, "|%s=%s", name, cfg.GetPlace()[name])
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -228,6 +228,39 @@ func TestVersionWithMaxAndNoAssignmentRunsNowhere(t *testing.T) {
 	}
 }
 
+func TestOnlyNodesWithTheLabelsRunAVersion(t *testing.T) {
+	t.Parallel()
+	s := newTest(t, 4)
+	nodes := members(4)
+	label := func(i int, disk string) {
+		m := member(i)
+		m.Labels = map[string]string{"disk": disk, "rack": "1"}
+		nodes[i].Member = m
+	}
+	label(2, "ssd")
+	label(3, "hdd")
+	s.SetNodes(nodes)
+	v := version("f", 0)
+	v.Config.Place = map[string]string{"disk": "ssd"}
+	for range 20 {
+		if d := mustPlace(t, s, Query{Version: v}); d.Node != nodeID(2) {
+			t.Fatalf("placed on %s", d.Node)
+		}
+	}
+	// The labels move to another node: so does the work.
+	label(2, "hdd")
+	label(3, "ssd")
+	s.SetNodes(nodes)
+	if d := mustPlace(t, s, Query{Version: v}); d.Node != nodeID(3) {
+		t.Fatalf("placed on %s after the labels moved", d.Node)
+	}
+	label(3, "hdd")
+	s.SetNodes(nodes)
+	if _, err := s.Place(&Query{Version: v, Now: start}); !errors.Is(err, ErrNowhere) {
+		t.Fatalf("without any node: %v", err)
+	}
+}
+
 func TestIneligibleNodesAreLeftOut(t *testing.T) {
 	t.Parallel()
 	s := newTest(t, 6)

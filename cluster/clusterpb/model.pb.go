@@ -217,7 +217,10 @@ type Member struct {
 	// Highest feature level that the node's binary understands.
 	FeatureLevel uint32 `protobuf:"varint,14,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	// State time of the first PutMember; set by the state machine.
-	JoinedUnixMs  int64 `protobuf:"varint,15,opt,name=joined_unix_ms,json=joinedUnixMs,proto3" json:"joined_unix_ms,omitempty"`
+	JoinedUnixMs int64 `protobuf:"varint,15,opt,name=joined_unix_ms,json=joinedUnixMs,proto3" json:"joined_unix_ms,omitempty"`
+	// What its operator says of the node, for versions that ask for it. Only in a
+	// cluster of feature level 3.
+	Labels        map[string]string `protobuf:"bytes,16,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +360,13 @@ func (x *Member) GetJoinedUnixMs() int64 {
 	return 0
 }
 
+func (x *Member) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 // Artifact is the code of a version for one kind of machine.
 type Artifact struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -465,7 +475,11 @@ type VersionConfig struct {
 	Provisioned []*Provision `protobuf:"bytes,18,rep,name=provisioned,proto3" json:"provisioned,omitempty"`
 	// Bounds the calls of the function that enter at one node. As with reserved, the
 	// version that "live" names decides.
-	Rate          *Rate `protobuf:"bytes,19,opt,name=rate,proto3" json:"rate,omitempty"`
+	Rate *Rate `protobuf:"bytes,19,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Labels that a node must have, with these values, to run this version.
+	Place map[string]string `protobuf:"bytes,20,rep,name=place,proto3" json:"place,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Calls with the same key go to the same node while it may run this version.
+	Affinity      bool `protobuf:"varint,21,opt,name=affinity,proto3" json:"affinity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +645,20 @@ func (x *VersionConfig) GetRate() *Rate {
 		return x.Rate
 	}
 	return nil
+}
+
+func (x *VersionConfig) GetPlace() map[string]string {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *VersionConfig) GetAffinity() bool {
+	if x != nil {
+		return x.Affinity
+	}
+	return false
 }
 
 // Provision keeps instances warm during a window of the week.
@@ -1791,7 +1819,7 @@ var File_cluster_clusterpb_model_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcluster/clusterpb/model.proto\x12\x10covey.cluster.v1\"\xc6\x03\n" +
+	"\x1dcluster/clusterpb/model.proto\x12\x10covey.cluster.v1\"\xbf\x04\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -1809,12 +1837,16 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\x04role\x18\f \x01(\x0e2\x16.covey.cluster.v1.RoleR\x04role\x12\x1a\n" +
 	"\bdraining\x18\r \x01(\bR\bdraining\x12#\n" +
 	"\rfeature_level\x18\x0e \x01(\rR\ffeatureLevel\x12$\n" +
-	"\x0ejoined_unix_ms\x18\x0f \x01(\x03R\fjoinedUnixMs\"Z\n" +
+	"\x0ejoined_unix_ms\x18\x0f \x01(\x03R\fjoinedUnixMs\x12<\n" +
+	"\x06labels\x18\x10 \x03(\v2$.covey.cluster.v1.Member.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Z\n" +
 	"\bArtifact\x12\x0e\n" +
 	"\x02os\x18\x01 \x01(\tR\x02os\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\"\xd2\x06\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\xea\a\n" +
 	"\rVersionConfig\x12\x18\n" +
 	"\aruntime\x18\x01 \x01(\tR\aruntime\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12!\n" +
@@ -1839,11 +1871,17 @@ const file_cluster_clusterpb_model_proto_rawDesc = "" +
 	"\x10start_timeout_ms\x18\x10 \x01(\x04R\x0estartTimeoutMs\x12\x1a\n" +
 	"\breserved\x18\x11 \x01(\rR\breserved\x12=\n" +
 	"\vprovisioned\x18\x12 \x03(\v2\x1b.covey.cluster.v1.ProvisionR\vprovisioned\x12*\n" +
-	"\x04rate\x18\x13 \x01(\v2\x16.covey.cluster.v1.RateR\x04rate\x1a6\n" +
+	"\x04rate\x18\x13 \x01(\v2\x16.covey.cluster.v1.RateR\x04rate\x12@\n" +
+	"\x05place\x18\x14 \x03(\v2*.covey.cluster.v1.VersionConfig.PlaceEntryR\x05place\x12\x1a\n" +
+	"\baffinity\x18\x15 \x01(\bR\baffinity\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"PlaceEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
 	"\x06_queue\"\x87\x01\n" +
@@ -1980,7 +2018,7 @@ func file_cluster_clusterpb_model_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_model_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_cluster_clusterpb_model_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_cluster_clusterpb_model_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_cluster_clusterpb_model_proto_goTypes = []any{
 	(Role)(0),             // 0: covey.cluster.v1.Role
 	(TokenKind)(0),        // 1: covey.cluster.v1.TokenKind
@@ -2002,30 +2040,34 @@ var file_cluster_clusterpb_model_proto_goTypes = []any{
 	(*Usage)(nil),         // 17: covey.cluster.v1.Usage
 	(*Reservation)(nil),   // 18: covey.cluster.v1.Reservation
 	(*ReservedPlace)(nil), // 19: covey.cluster.v1.ReservedPlace
-	nil,                   // 20: covey.cluster.v1.VersionConfig.EnvEntry
-	nil,                   // 21: covey.cluster.v1.VersionConfig.LabelsEntry
+	nil,                   // 20: covey.cluster.v1.Member.LabelsEntry
+	nil,                   // 21: covey.cluster.v1.VersionConfig.EnvEntry
+	nil,                   // 22: covey.cluster.v1.VersionConfig.LabelsEntry
+	nil,                   // 23: covey.cluster.v1.VersionConfig.PlaceEntry
 }
 var file_cluster_clusterpb_model_proto_depIdxs = []int32{
 	0,  // 0: covey.cluster.v1.Member.role:type_name -> covey.cluster.v1.Role
-	20, // 1: covey.cluster.v1.VersionConfig.env:type_name -> covey.cluster.v1.VersionConfig.EnvEntry
-	21, // 2: covey.cluster.v1.VersionConfig.labels:type_name -> covey.cluster.v1.VersionConfig.LabelsEntry
-	4,  // 3: covey.cluster.v1.VersionConfig.artifacts:type_name -> covey.cluster.v1.Artifact
-	6,  // 4: covey.cluster.v1.VersionConfig.provisioned:type_name -> covey.cluster.v1.Provision
-	7,  // 5: covey.cluster.v1.VersionConfig.rate:type_name -> covey.cluster.v1.Rate
-	5,  // 6: covey.cluster.v1.Version.config:type_name -> covey.cluster.v1.VersionConfig
-	8,  // 7: covey.cluster.v1.Function.versions:type_name -> covey.cluster.v1.Version
-	9,  // 8: covey.cluster.v1.Function.aliases:type_name -> covey.cluster.v1.Alias
-	11, // 9: covey.cluster.v1.App.limits:type_name -> covey.cluster.v1.Limits
-	13, // 10: covey.cluster.v1.Assignment.version:type_name -> covey.cluster.v1.VersionRef
-	14, // 11: covey.cluster.v1.Assignment.places:type_name -> covey.cluster.v1.Place
-	1,  // 12: covey.cluster.v1.Token.kind:type_name -> covey.cluster.v1.TokenKind
-	2,  // 13: covey.cluster.v1.Token.scopes:type_name -> covey.cluster.v1.Scope
-	19, // 14: covey.cluster.v1.Reservation.places:type_name -> covey.cluster.v1.ReservedPlace
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	20, // 1: covey.cluster.v1.Member.labels:type_name -> covey.cluster.v1.Member.LabelsEntry
+	21, // 2: covey.cluster.v1.VersionConfig.env:type_name -> covey.cluster.v1.VersionConfig.EnvEntry
+	22, // 3: covey.cluster.v1.VersionConfig.labels:type_name -> covey.cluster.v1.VersionConfig.LabelsEntry
+	4,  // 4: covey.cluster.v1.VersionConfig.artifacts:type_name -> covey.cluster.v1.Artifact
+	6,  // 5: covey.cluster.v1.VersionConfig.provisioned:type_name -> covey.cluster.v1.Provision
+	7,  // 6: covey.cluster.v1.VersionConfig.rate:type_name -> covey.cluster.v1.Rate
+	23, // 7: covey.cluster.v1.VersionConfig.place:type_name -> covey.cluster.v1.VersionConfig.PlaceEntry
+	5,  // 8: covey.cluster.v1.Version.config:type_name -> covey.cluster.v1.VersionConfig
+	8,  // 9: covey.cluster.v1.Function.versions:type_name -> covey.cluster.v1.Version
+	9,  // 10: covey.cluster.v1.Function.aliases:type_name -> covey.cluster.v1.Alias
+	11, // 11: covey.cluster.v1.App.limits:type_name -> covey.cluster.v1.Limits
+	13, // 12: covey.cluster.v1.Assignment.version:type_name -> covey.cluster.v1.VersionRef
+	14, // 13: covey.cluster.v1.Assignment.places:type_name -> covey.cluster.v1.Place
+	1,  // 14: covey.cluster.v1.Token.kind:type_name -> covey.cluster.v1.TokenKind
+	2,  // 15: covey.cluster.v1.Token.scopes:type_name -> covey.cluster.v1.Scope
+	19, // 16: covey.cluster.v1.Reservation.places:type_name -> covey.cluster.v1.ReservedPlace
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_model_proto_init() }
@@ -2040,7 +2082,7 @@ func file_cluster_clusterpb_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_model_proto_rawDesc), len(file_cluster_clusterpb_model_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

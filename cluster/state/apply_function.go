@@ -95,9 +95,13 @@ func (d draft) checkDeploy(op *clusterpb.Deploy, f *Function, fresh bool) *clust
 	case limits.GetTimeoutMs() > 0 && cfg.GetTimeoutMs() > limits.GetTimeoutMs():
 		return refuse(limit, "timeout_ms is %d, app %s allows %d", cfg.GetTimeoutMs(), f.App, limits.GetTimeoutMs())
 	case d.members.Len() > 0 && !d.runnable(cfg):
+		labels := ""
+		if len(cfg.GetPlace()) > 0 {
+			labels = ", the labels of place"
+		}
 		return refuse(clusterpb.RefusalCode_REFUSAL_CODE_NO_NODE,
-			"no node can run it: needed are runtime %q, sandbox level %d, and code for a node's machine",
-			cfg.GetRuntime(), cfg.GetMinSandbox())
+			"no node can run it: needed are runtime %q, sandbox level %d%s, and code for a node's machine",
+			cfg.GetRuntime(), cfg.GetMinSandbox(), labels)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ func noMember(id NodeID) *clusterpb.Refusal {
 // putMember adds a node or renews what is known about it. A removed id stays
 // out whatever it says: a wiped or stolen disk must not vote twice.
 func (d draft) putMember(p *clusterpb.Member) *clusterpb.Refusal {
-	if err := checkMember(p); err != nil {
+	if err := checkMember(p, d.level); err != nil {
 		return invalid("%v", err)
 	}
 	id := NodeID(p.GetId())
@@ -85,7 +85,7 @@ func (d draft) setMember(m *Member) {
 
 // checkMember bounds what a joining node says of itself. Its certificate proves
 // the id; the rest is its own claim and must only do no harm here.
-func checkMember(m *clusterpb.Member) error {
+func checkMember(m *clusterpb.Member, level uint32) error {
 	p := new(problems)
 	if err := checkID("id", m.GetId()); err != nil {
 		p.found = append(p.found, err)
@@ -99,6 +99,9 @@ func checkMember(m *clusterpb.Member) error {
 		p.check(len(a) <= 300, "an address or machine has %d bytes, at most 300 are allowed", len(a))
 	}
 	p.check(m.GetCpus() <= 1<<20, "cpus is %d, at most %d are allowed", m.GetCpus(), 1<<20)
+	p.check(len(m.GetLabels()) == 0 || level >= PlacementLevel,
+		"labels need feature level %d, the cluster is at %d: upgrade its nodes", PlacementLevel, level)
+	p.nodeLabels("labels", m.GetLabels())
 	return p.err()
 }
 

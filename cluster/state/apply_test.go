@@ -443,3 +443,49 @@ func TestGuaranteesAreBounded(t *testing.T) {
 		l.no(deploy("f", change), codeInvalid, words)
 	}
 }
+
+func TestPlacementNeedsItsFeatureLevel(t *testing.T) {
+	t.Parallel()
+	labels := func(m *clusterpb.Member) {
+		m.FeatureLevel, m.Labels = FeatureLevel, map[string]string{"disk": "ssd"}
+	}
+	place := func(c *clusterpb.VersionConfig) { c.Place = map[string]string{"disk": "ssd"} }
+	affine := func(c *clusterpb.VersionConfig) { c.Affinity = true }
+	l := newLab(t)
+	l.ok(member("n1", func(m *clusterpb.Member) { m.FeatureLevel = FeatureLevel }))
+	l.no(member("n1", labels), codeInvalid, "feature level 3")
+	l.no(deploy("f", place), codeInvalid, "feature level 3")
+	l.no(deploy("f", affine), codeInvalid, "feature level 3")
+	l.raise(PlacementLevel)
+	l.no(deploy("f", place), codeNoNode, "the labels of place")
+	l.ok(member("n1", labels))
+	l.ok(deploy("f", place, limited(4, 4)))
+	l.ok(deploy("f", affine))
+	if _, ok := l.view().Share(key("f", 1), "n1"); !ok {
+		t.Error("the node with the label has no share")
+	}
+}
+
+func TestNodeLabelsAreBounded(t *testing.T) {
+	t.Parallel()
+	many := map[string]string{}
+	for i := range MaxNodeLabels + 1 {
+		many[fmt.Sprint("l", i)] = ""
+	}
+	l := newLab(t)
+	l.ok(member("n1"))
+	l.raise(PlacementLevel)
+	for words, labels := range map[string]map[string]string{
+		"33 labels":     many,
+		`label ""`:      {"": "x"},
+		`label "a b"`:   {"a b": "x"},
+		`value "x=y"`:   {"disk": "x=y"},
+		"want at most ": {"disk": strings.Repeat("x", maxName+1)},
+	} {
+		l.no(deploy("f", func(c *clusterpb.VersionConfig) { c.Place = labels }), codeInvalid, words)
+		l.no(member("n2", func(m *clusterpb.Member) { m.FeatureLevel, m.Labels = FeatureLevel, labels }), codeInvalid, words)
+	}
+	l.ok(member("n2", func(m *clusterpb.Member) {
+		m.FeatureLevel, m.Labels = FeatureLevel, map[string]string{"topology.example/zone": "eu-1", "gpu": ""}
+	}))
+}

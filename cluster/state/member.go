@@ -27,6 +27,8 @@ type Member struct {
 	Runtimes []string
 	// SandboxLevel is what the node detected about itself at its last start.
 	SandboxLevel int
+	// Labels are what its operator says of it. Read-only.
+	Labels map[string]string
 	// Role is what the node does in the control group; kept by SetRole.
 	Role clusterpb.Role
 	// Draining members get no share of anything.
@@ -45,12 +47,22 @@ type Tombstone struct {
 }
 
 // Eligible reports whether the node is able to run a version with that
-// configuration: runtime, sandbox level, and code for its machine. Draining and
-// reachability are the caller's business.
+// configuration: runtime, sandbox level, labels, and code for its machine. Draining
+// and reachability are the caller's business.
 func (m *Member) Eligible(cfg *clusterpb.VersionConfig) bool {
 	return slices.Contains(m.Runtimes, cfg.GetRuntime()) &&
 		m.SandboxLevel >= int(cfg.GetMinSandbox()) &&
-		m.Artifact(cfg) != nil
+		m.Artifact(cfg) != nil && m.placed(cfg)
+}
+
+// placed reports whether the node has the labels that a version asks for.
+func (m *Member) placed(cfg *clusterpb.VersionConfig) bool {
+	for name, value := range cfg.GetPlace() {
+		if has, ok := m.Labels[name]; !ok || has != value {
+			return false
+		}
+	}
+	return true
 }
 
 // Artifact returns the code that this node would run, or nil. An exact match
@@ -82,8 +94,8 @@ func SelectArtifact(cfg *clusterpb.VersionConfig, os, arch string) *clusterpb.Ar
 	return best
 }
 
-// memberFromPB shares the list of runtimes with the message, which nobody
-// changes after it was decoded.
+// memberFromPB shares runtimes and labels with the message, which nobody changes
+// after it was decoded.
 func memberFromPB(p *clusterpb.Member) *Member {
 	return &Member{
 		ID: NodeID(p.GetId()), Name: p.GetName(),
@@ -91,7 +103,7 @@ func memberFromPB(p *clusterpb.Member) *Member {
 		OS: p.GetOs(), Arch: p.GetArch(), CPUs: int(p.GetCpus()), MemoryBytes: p.GetMemoryBytes(),
 		Runtimes: p.GetRuntimes(), SandboxLevel: int(p.GetSandboxLevel()),
 		Role: p.GetRole(), Draining: p.GetDraining(), FeatureLevel: p.GetFeatureLevel(),
-		Joined: fromMillis(p.GetJoinedUnixMs()),
+		Labels: p.GetLabels(), Joined: fromMillis(p.GetJoinedUnixMs()),
 	}
 }
 
@@ -102,5 +114,6 @@ func (m *Member) toPB() *clusterpb.Member {
 		Os: m.OS, Arch: m.Arch, Cpus: uint32(m.CPUs), MemoryBytes: m.MemoryBytes,
 		Runtimes: m.Runtimes, SandboxLevel: uint32(m.SandboxLevel),
 		Role: m.Role, Draining: m.Draining, FeatureLevel: m.FeatureLevel, JoinedUnixMs: millis(m.Joined),
+		Labels: m.Labels,
 	}
 }

@@ -21,7 +21,12 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 	var cmd *clusterpb.Command
 	switch rapid.IntRange(0, 19).Draw(t, "op") {
 	case 0, 1:
-		cmd = member(node)
+		cmd = member(node, func(m *clusterpb.Member) {
+			m.FeatureLevel = FeatureLevel
+			if small > 3 {
+				m.Labels = map[string]string{"disk": fn, "zone": node}
+			}
+		})
 	case 2:
 		cmd = removeMember(node)
 	case 3:
@@ -29,6 +34,9 @@ func drawCommand(t *rapid.T) *clusterpb.Command {
 	case 4, 5, 6:
 		cmd = deploy(fn, limited(small, 10), func(c *clusterpb.VersionConfig) {
 			c.Min, c.Env = small/2, map[string]string{"A": fn, "B": node, "C": "3"}
+			if number == 1 {
+				c.Affinity, c.Place = small > 3, map[string]string{"disk": fn}
+			}
 		})
 	case 7:
 		cmd = deleteFunction(fn)

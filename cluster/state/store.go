@@ -15,7 +15,8 @@ import (
 //
 //   - 1: the first release
 //   - 2: access keys, and settings of runtimes in the environment
-//   - 3: reserved and provisioned concurrency, and rates of functions
+//   - 3: reserved and provisioned concurrency, and rates of functions; labels of
+//     nodes, placement by them, and affinity
 const FeatureLevel uint32 = 3
 
 // AccessKeyLevel is the feature level that a cluster must have before an access
@@ -31,6 +32,10 @@ const RuntimeSettingsLevel uint32 = 2
 // GuaranteesLevel is the feature level from which on a version may have reserved and
 // provisioned concurrency and a rate: older nodes would not keep to them.
 const GuaranteesLevel uint32 = 3
+
+// PlacementLevel is the feature level from which on nodes may have labels, and versions
+// may ask for them and for affinity: older nodes would place them anywhere.
+const PlacementLevel uint32 = 3
 
 // maxCommandBytes bounds one entry; the log is no place for payloads.
 const maxCommandBytes = 4 << 20

@@ -98,6 +98,7 @@ func validate(cfg *clusterpb.VersionConfig, level uint32) error {
 	between(p, "idle_ttl_ms", cfg.GetIdleTtlMs(), 1, uint64(maxIdleTTL.Milliseconds()))
 	between(p, "start_timeout_ms", cfg.GetStartTimeoutMs(), 1, uint64(maxStart.Milliseconds()))
 	p.guarantees(cfg, level)
+	p.placement(cfg, level)
 	p.env(cfg.GetEnv(), level)
 	p.labels(cfg.GetLabels())
 	p.artifacts(cfg.GetArtifacts())

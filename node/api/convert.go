@@ -19,7 +19,7 @@ func configOf(spec *wire.FunctionSpec) *clusterpb.VersionConfig {
 		Runtime: spec.Runtime, Handler: spec.Handler, MemoryBytes: spec.MemoryBytes, TimeoutMs: spec.TimeoutMS,
 		StartTimeoutMs: spec.StartTimeoutMS, Concurrency: spec.Concurrency, Queue: spec.Queue, Min: spec.Min, Max: spec.Max,
 		IdleTtlMs: spec.IdleTTLMS, Env: spec.Env, Idempotent: spec.Idempotent, MinSandbox: spec.MinSandbox,
-		Labels: spec.Labels, Description: spec.Description, Reserved: spec.Reserved,
+		Place: spec.Place, Affinity: spec.Affinity, Labels: spec.Labels, Description: spec.Description, Reserved: spec.Reserved,
 	}
 	if cfg.GetRuntime() == "" {
 		cfg.Runtime = "go"
@@ -42,8 +42,8 @@ func specOf(cfg *clusterpb.VersionConfig) wire.FunctionSpec {
 		Runtime: cfg.GetRuntime(), Handler: cfg.GetHandler(), MemoryBytes: cfg.GetMemoryBytes(), TimeoutMS: cfg.GetTimeoutMs(),
 		StartTimeoutMS: cfg.GetStartTimeoutMs(), Concurrency: cfg.GetConcurrency(), Min: cfg.GetMin(), Max: cfg.GetMax(),
 		IdleTTLMS: cfg.GetIdleTtlMs(), Idempotent: cfg.GetIdempotent(), MinSandbox: cfg.GetMinSandbox(),
-		Labels: maps.Clone(cfg.GetLabels()), Description: cfg.GetDescription(), Artifacts: []wire.Artifact{},
-		Reserved: cfg.GetReserved(),
+		Place: maps.Clone(cfg.GetPlace()), Affinity: cfg.GetAffinity(), Labels: maps.Clone(cfg.GetLabels()),
+		Description: cfg.GetDescription(), Artifacts: []wire.Artifact{}, Reserved: cfg.GetReserved(),
 	}
 	queue := cfg.GetQueue()
 	spec.Queue = &queue

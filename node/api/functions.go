@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 
@@ -70,7 +71,7 @@ func (s *Server) deploy(c *call) error {
 		return err
 	}
 	cfg := state.WithDefaults(configOf(&in.FunctionSpec))
-	if err := s.checkGuarantees(cfg); err != nil {
+	if err := cmp.Or(s.checkGuarantees(cfg), s.known(cfg)); err != nil {
 		return err
 	}
 	result, err := s.propose(c, &clusterpb.Command{Op: &clusterpb.Command_Deploy{Deploy: &clusterpb.Deploy{

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +20,16 @@ var remedies = map[string]string{
 	"nodejs": "install nodejs (18 or newer) on a node and restart its daemon",
 }
 
+// known refuses a configuration that older nodes of the cluster do not know: they would
+// stop at the command.
+func (s *Server) known(cfg *clusterpb.VersionConfig) error {
+	if s.cfg.Control.View().FeatureLevel() < state.PlacementLevel && state.NeedsPlacement(cfg) {
+		return refusal(http.StatusServiceUnavailable, wire.CodeUnavailable,
+			"place and affinity need every node to run a release that knows them: see the feature level in the status")
+	}
+	return nil
+}
+
 // noNode gives the refusal of a version that no node can run a text that says
 // what each node lacks. Others it returns as they are.
 func (s *Server) noNode(err error, cfg *clusterpb.VersionConfig) error {
@@ -33,6 +44,9 @@ func (s *Server) noNode(err error, cfg *clusterpb.VersionConfig) error {
 	text := "no node can run it; " + reasons
 	if remedy := remedies[cfg.GetRuntime()]; remedy != "" && runtime {
 		text += "; " + remedy
+	}
+	if len(cfg.GetPlace()) > 0 && strings.Contains(reasons, "label ") {
+		text += "; labels are given to a node by covey start --label NAME=VALUE"
 	}
 	return refusal(http.StatusUnprocessableEntity, wire.CodeNoNode, text)
 }
@@ -89,9 +103,27 @@ func lack(m *state.Member, cfg *clusterpb.VersionConfig) string {
 			machines = append(machines, a.GetOs()+"/"+a.GetArch())
 		}
 		return fmt.Sprintf("%s/%s, and the code is for %s", m.OS, m.Arch, strings.Join(machines, ", "))
-	default:
+	case m.SandboxLevel < int(cfg.GetMinSandbox()):
 		return fmt.Sprintf("sandbox level %s, and the function wants %s", sandbox.Level(m.SandboxLevel), sandbox.Level(cfg.GetMinSandbox()))
+	default:
+		return mislabelled(m, cfg)
 	}
+}
+
+// mislabelled says which labels that a version asks for a node does not have.
+func mislabelled(m *state.Member, cfg *clusterpb.VersionConfig) string {
+	var wrong []string
+	for _, name := range slices.Sorted(maps.Keys(cfg.GetPlace())) {
+		want := cfg.GetPlace()[name]
+		has, ok := m.Labels[name]
+		switch {
+		case !ok:
+			wrong = append(wrong, fmt.Sprintf("no label %s=%s", name, want))
+		case has != want:
+			wrong = append(wrong, fmt.Sprintf("label %s=%s, and the function wants %s=%s", name, has, name, want))
+		}
+	}
+	return strings.Join(wrong, ", ")
 }
 
 // listed names some nodes, and counts the others.

@@ -53,6 +53,34 @@ func TestDeployThatNoNodeCanRunSaysWhatEachLacks(t *testing.T) {
 	}
 }
 
+func TestDeployThatNoNodeHasTheLabelsForSaysWhichLack(t *testing.T) {
+	t.Parallel()
+	n := newFakeNode(t)
+	n.label("two", map[string]string{"disk": "hdd", "zone": "a"})
+	s := newServer(t, n)
+	w := do(s, "PUT", echoPath, n.deployer, deployable("go", `"place":{"disk":"ssd","zone":"a"},`))
+	refused(t, w, http.StatusUnprocessableEntity, wire.CodeNoNode)
+	want := "no node can run it; one: no label disk=ssd, no label zone=a; two: label disk=hdd, and the function wants disk=ssd; " +
+		"labels are given to a node by covey start --label NAME=VALUE"
+	if !strings.Contains(w.Body.String(), want) {
+		t.Errorf("got %s\nwant %s", w.Body, want)
+	}
+	n.label("two", map[string]string{"disk": "ssd", "zone": "a"})
+	w = do(s, "PUT", echoPath, n.deployer, deployable("go", `"place":{"disk":"ssd"},"affinity":true,`))
+	if got := w.Body.String(); w.Code != http.StatusCreated || !strings.Contains(got, `"place":{"disk":"ssd"},"affinity":true`) ||
+		!strings.Contains(got, "only 1 of 2 nodes can run it (two); one: no label disk=ssd") {
+		t.Errorf("status %d: %s", w.Code, got)
+	}
+}
+
+// label joins a member that can do what the fake node's own can, or changes its labels.
+func (n *fakeNode) label(name string, labels map[string]string) {
+	n.must(&clusterpb.Command{Op: &clusterpb.Command_PutMember{PutMember: &clusterpb.PutMember{Member: &clusterpb.Member{
+		Id: "id-" + name, Name: name, ApiAddress: "127.0.0.1:1", PeerAddress: "127.0.0.1:2", GossipAddress: "127.0.0.1:3",
+		Os: "linux", Arch: "amd64", Cpus: 2, MemoryBytes: 1 << 30, Runtimes: []string{"go"}, Labels: labels, FeatureLevel: state.FeatureLevel,
+	}}}})
+}
+
 func TestDeployThatSomeNodesCanRunWarns(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)

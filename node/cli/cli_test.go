@@ -152,7 +152,7 @@ func fakeCluster() http.Handler {
 	reply("DELETE /v1/tokens/t1", 204, nil)
 	reply("POST /v1/nodes/rack-1/drain", 204, nil)
 	reply("GET /v1/nodes", 200, wire.List[wire.NodeStatus]{Items: []wire.NodeStatus{
-		{ID: "n1", Name: "rack-1", Role: "voter", Leader: true, Alive: true, API: "10.0.0.1:7070", Sandbox: "limited", MemoryBudgetBytes: 1 << 30, MemoryUsedBytes: 64 << 20, Runtimes: []string{"go", "python"}},
+		{ID: "n1", Name: "rack-1", Role: "voter", Leader: true, Alive: true, API: "10.0.0.1:7070", Sandbox: "limited", MemoryBudgetBytes: 1 << 30, MemoryUsedBytes: 64 << 20, Runtimes: []string{"go", "python"}, Labels: map[string]string{"zone": "a", "disk": "ssd"}},
 		{ID: "n2", Name: "rack-2", Role: "standby", API: "10.0.0.2:7070", Sandbox: "hidden", Warnings: []string{"no pid namespaces"}},
 	}})
 	reply("GET /v1/status", 200, wire.Status{ClusterID: "c1", Node: "n1", Name: "rack-1", Role: "voter", Quorum: false, Voters: 1, Alive: 1, Started: when})

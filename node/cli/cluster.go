@@ -72,14 +72,14 @@ func (a *app) nodesCommand() *cobra.Command {
 			if a.json() {
 				return a.printJSON(nodes)
 			}
-			t := newTable("NAME", "ID", "STATE", "ROLE", "API", "SANDBOX", "INSTANCES", "IN FLIGHT", "QUEUED", "MEMORY", "RUNTIMES")
+			t := newTable("NAME", "ID", "STATE", "ROLE", "API", "SANDBOX", "INSTANCES", "IN FLIGHT", "QUEUED", "MEMORY", "RUNTIMES", "LABELS")
 			for _, n := range nodes {
 				memory := "-"
 				if n.MemoryBudgetBytes > 0 {
 					memory = size(n.MemoryUsedBytes) + " of " + size(n.MemoryBudgetBytes)
 				}
 				t.row(n.Name, n.ID, nodeState(&n), nodeRole(&n), n.API, n.Sandbox, n.Instances, n.InFlight, n.Queued, memory,
-					strings.Join(n.Runtimes, ","))
+					strings.Join(n.Runtimes, ","), labelText(n.Labels))
 			}
 			if err := t.write(a.env.Stdout); err != nil {
 				return err

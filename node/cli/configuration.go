@@ -32,6 +32,8 @@ type configuration struct {
 	env          []string
 	envFile      string
 	labels       []string
+	place        []string
+	affinity     bool
 	idempotent   bool
 	minSandbox   string
 	description  string
@@ -57,6 +59,8 @@ func (c *configuration) flags(cmd *cobra.Command) {
 	f.StringArrayVarP(&c.labels, "label", "l", nil, "label NAME=VALUE, may be repeated")
 	f.BoolVar(&c.idempotent, "idempotent", false, "a call whose outcome is unknown may run again")
 	f.StringVar(&c.minSandbox, "min-sandbox", "none", "least sandbox level of a node: none, hidden, isolated or limited")
+	f.StringSliceVar(&c.place, "place", nil, "run only on nodes with the label NAME=VALUE, may be repeated")
+	f.BoolVar(&c.affinity, "affinity", false, "calls with the same key (covey invoke --key) go to the same node")
 	f.StringVar(&c.description, "description", "", "a line for people")
 	_ = cmd.RegisterFlagCompletionFunc("min-sandbox", cobra.FixedCompletions([]string{"none", "hidden", "isolated", "limited"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -68,7 +72,7 @@ func described(m *manifest.Manifest) wire.FunctionSpec {
 		IdleTTLMS: milliseconds(m.IdleTTL), Concurrency: m.Concurrency, Queue: m.Queue, Min: m.Min, Max: m.Max,
 		Reserved: m.Reserved, Provisioned: slices.Clone(m.Provisioned), Rate: m.Rate,
 		Env: maps.Clone(m.Env), Labels: maps.Clone(m.Labels), Idempotent: m.Idempotent, MinSandbox: uint32(m.MinSandbox),
-		Description: m.Description,
+		Place: maps.Clone(m.Place), Affinity: m.Affinity, Description: m.Description,
 	}
 }
 
@@ -115,6 +119,9 @@ func (c *configuration) spec(flags *pflag.FlagSet, m *manifest.Manifest) (wire.F
 	}
 	if flags.Changed("idempotent") {
 		spec.Idempotent = c.idempotent
+	}
+	if flags.Changed("affinity") {
+		spec.Affinity = c.affinity
 	}
 	if flags.Changed("description") {
 		spec.Description = c.description
@@ -186,7 +193,7 @@ func provision(text string) (wire.Provision, error) {
 	return p, p.Check()
 }
 
-// pairs adds variables and labels.
+// pairs adds variables, labels, and the labels that a node must have.
 func (c *configuration) pairs(spec *wire.FunctionSpec) error {
 	env := c.env
 	if c.envFile != "" {
@@ -200,7 +207,7 @@ func (c *configuration) pairs(spec *wire.FunctionSpec) error {
 		flag  string
 		items []string
 		field *map[string]string
-	}{{"--env", env, &spec.Env}, {"--label", c.labels, &spec.Labels}} {
+	}{{"--env", env, &spec.Env}, {"--label", c.labels, &spec.Labels}, {"--place", c.place, &spec.Place}} {
 		more, err := pairs(given.flag, given.items)
 		if err != nil {
 			return err

@@ -40,6 +40,7 @@ version before had.`,
   covey deploy hello ./hello --env GREETING=hi --env-file prod.env
   covey deploy report ./report --runtime python --handler main.handler
   covey deploy legacy function.zip --handler lambda_function.lambda_handler
+  covey deploy report ./report --place disk=ssd
   covey deploy hello ./hello --platform linux/amd64,linux/arm64`,
 		Args: between(1, 2, "a NAME, unless covey.yaml has it, and a PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.deploy(cmd, d, args) },

@@ -141,6 +141,12 @@ func (a *app) specRows(t *table, s *wire.FunctionSpec) {
 	}
 	t.row("idempotent", s.Idempotent)
 	t.row("least sandbox", sandbox.Level(s.MinSandbox))
+	if len(s.Place) > 0 {
+		t.row("nodes with", labelText(s.Place))
+	}
+	if s.Affinity {
+		t.row("affinity", "calls with the same key go to the same node")
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		t.row("env "+name, s.Env[name])
 	}

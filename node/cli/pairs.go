@@ -3,7 +3,9 @@ package cli
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -22,6 +24,15 @@ func pairs(flag string, items []string) (map[string]string, error) {
 		m[name] = value
 	}
 	return m, nil
+}
+
+// labelText writes labels as the flags take them.
+func labelText(labels map[string]string) string {
+	items := make([]string, 0, len(labels))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		items = append(items, name+"="+labels[name])
+	}
+	return strings.Join(items, ",")
 }
 
 // readLines returns the lines of an env file but empty ones and comments.

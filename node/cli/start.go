@@ -27,6 +27,7 @@ type daemon struct {
 	cfg       node.Config
 	memory    bytesValue
 	maxBody   bytesValue
+	labels    []string
 	logLevel  string
 	logFormat string
 }
@@ -67,7 +68,8 @@ func (d *daemon) flags(f *pflag.FlagSet) {
 	f.DurationVar(&d.cfg.DrainTimeout, "drain-timeout", d.cfg.DrainTimeout, "how long a stopping node waits for open calls")
 	f.Var(&d.memory, "memory", "memory for functions on this node (default four fifths of the machine's)")
 	f.Var(&d.maxBody, "max-body", "largest request and answer of a call")
-	for _, name := range []string{"api", "tls-cert", "tls-key", "drain-timeout", "memory", "max-body"} {
+	f.StringSliceVar(&d.labels, "label", nil, "label NAME=VALUE for functions that ask for it, may be repeated")
+	for _, name := range []string{"api", "tls-cert", "tls-key", "drain-timeout", "memory", "max-body", "label"} {
 		setting(f, name)
 	}
 }
@@ -76,6 +78,10 @@ func (d *daemon) flags(f *pflag.FlagSet) {
 func (d *daemon) config(a *app) (node.Config, error) {
 	cfg := d.cfg
 	cfg.DataDir, cfg.Memory, cfg.MaxBody = a.dataDir, int64(d.memory), int64(d.maxBody)
+	var err error
+	if cfg.Labels, err = pairs("--label", d.labels); err != nil {
+		return cfg, err
+	}
 	level, err := zerolog.ParseLevel(d.logLevel)
 	if err != nil {
 		return cfg, usagef("--log-level: %w", err)
@@ -114,10 +120,14 @@ signal ends it at once.
 
 With --init it founds a cluster, leaves the admin token in admin.token in the data
 directory, and prints the command that other machines join with. With --join it
-joins one. With neither it goes on with what the data directory holds.`,
+joins one. With neither it goes on with what the data directory holds.
+
+Functions that ask for a label run on nodes that have it (covey deploy --place).
+A node started with other labels than before loses the work that no longer fits.`,
 		Example: `  covey start --init
   covey start --join TOKEN
   covey start --data-dir /srv/covey --api :8080 --advertise 10.0.0.7
+  covey start --label disk=ssd --label zone=a
   COVEY_JOIN=TOKEN covey start --config /etc/covey.yaml`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -326,6 +326,10 @@ func (c *cluster) checkNews(n *node, level uint32) {
 		Artifacts: noted.Current.Spec.Artifacts, Provisioned: []wire.Provision{{Count: 1}}, Rate: &wire.Rate{PerSecond: 1000},
 	}})
 	refused("provisioned concurrency", state.GuaranteesLevel, err)
+	_, err = c.client(n).Deploy(c.t.Context(), "default", "affine", wire.DeployRequest{FunctionSpec: wire.FunctionSpec{
+		Artifacts: noted.Current.Spec.Artifacts, Affinity: true,
+	}})
+	refused("affinity", state.PlacementLevel, err)
 }
 
 // checkCommands uses the command line of the previous release on a node.

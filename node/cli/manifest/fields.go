@@ -42,7 +42,9 @@ func fields() map[string]reader {
 		"provisioned":  readProvisioned,
 		"rate":         readRate,
 		"queue":        count(0, func(m *Manifest) *uint32 { m.Queue = new(uint32); return m.Queue }),
-		"idempotent":   readIdempotent,
+		"idempotent":   truth(func(m *Manifest) *bool { return &m.Idempotent }),
+		"affinity":     truth(func(m *Manifest) *bool { return &m.Affinity }),
+		"place":        readPlace,
 		"minSandbox":   readSandbox,
 		"env":          pairs(func(m *Manifest) *map[string]string { return &m.Env }, checkVariable),
 		"labels":       pairs(func(m *Manifest) *map[string]string { return &m.Labels }, nil),
@@ -138,11 +140,30 @@ func count(least uint64, field func(*Manifest) *uint32) reader {
 	}
 }
 
-func readIdempotent(p *parser, value *yaml.Node) error {
-	if value.ShortTag() != "!!bool" {
-		return errors.New("must be true or false")
+func truth(field func(*Manifest) *bool) reader {
+	return func(p *parser, value *yaml.Node) error {
+		if value.ShortTag() != "!!bool" {
+			return errors.New("must be true or false")
+		}
+		return value.Decode(field(&p.m))
 	}
-	return value.Decode(&p.m.Idempotent)
+}
+
+// readPlace reads the labels that a node must have.
+func readPlace(p *parser, value *yaml.Node) error {
+	before := len(p.problems)
+	if err := pairs(func(m *Manifest) *map[string]string { return &m.Place }, nil)(p, value); err != nil || len(p.problems) > before {
+		return err
+	}
+	if n := len(p.m.Place); n > state.MaxNodeLabels {
+		return fmt.Errorf("has %d labels, at most %d are allowed", n, state.MaxNodeLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.m.Place)) {
+		if err := state.CheckNodeLabel(name, p.m.Place[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readSandbox(p *parser, value *yaml.Node) error {

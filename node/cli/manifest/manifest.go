@@ -51,6 +51,10 @@ type Manifest struct {
 	Idempotent bool
 	Env        map[string]string
 	Labels     map[string]string
+	// Place is the labels that a node must have; Affinity sends calls with the same
+	// key to the same node.
+	Place    map[string]string
+	Affinity bool
 
 	// Build is a shell command that is run in the folder before it is packed.
 	Build string

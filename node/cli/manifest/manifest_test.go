@@ -44,6 +44,8 @@ env:
   NAME: quail
   EMPTY: ""
 labels: {team: birds}
+place: {disk: ssd, rack: 7}
+affinity: true
 include: ["*.py", vendor]
 exclude: tests/
 `
@@ -65,7 +67,8 @@ func TestParse(t *testing.T) {
 		Concurrency: 4, Queue: new(uint32), Min: 1, Max: 8, Reserved: 12, Rate: &wire.Rate{PerSecond: 100, Burst: 200},
 		Provisioned: []wire.Provision{{Count: 4, From: "08:00", To: "18:00", Days: "mon-fri", Zone: "Europe/Berlin"}, {Count: 1}},
 		Idempotent:  true, MinSandbox: sandbox.LevelIsolated,
-		Env:    map[string]string{"LEVEL": "3", "DEBUG": "false", "NAME": "quail", "EMPTY": ""},
+		Env:   map[string]string{"LEVEL": "3", "DEBUG": "false", "NAME": "quail", "EMPTY": ""},
+		Place: map[string]string{"disk": "ssd", "rack": "7"}, Affinity: true,
 		Labels: map[string]string{"team": "birds"}, Include: []string{"*.py", "vendor"}, Exclude: []string{"tests/"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -121,7 +124,7 @@ covey.yaml:17: "name" is here a second time, first in line 1
 covey.yaml:18: handler has no value: give one or delete the line
 covey.yaml:19: include: each pattern must be text: write "5", with the quotes
 covey.yaml:20: description: must be text: write "2026", with the quotes
-covey.yaml:21: unknown key "zzz"; there are app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, provisioned, queue, rate, reserved, runtime, startTimeout, timeout`
+covey.yaml:21: unknown key "zzz"; there are affinity, app, build, code, concurrency, description, env, exclude, handler, idempotent, idleTTL, include, labels, max, memory, min, minSandbox, name, place, provisioned, queue, rate, reserved, runtime, startTimeout, timeout`
 	if err == nil {
 		t.Fatal("it passes")
 	}

@@ -69,7 +69,7 @@ func TestSchemaAndParserAgree(t *testing.T) {
 	}
 	values := []string{
 		"a", "Ab-9_x", "a-", "\"\"", "\"5\"", "5", "0", "-1", "1.5", "4294967295", "4294967296", "true", "null", "[]", "[a, b]", "[a, 5]", "[\"\"]", "{}",
-		"{A: 1}", "{A: x, B: true}", "{A: null}", "{A: [1]}", "{9A: 1}", "{\"\": 1}", "go", "lambda", "isolated",
+		"{A: 1}", "{A: x, B: true}", "{A: null}", "{A: [1]}", "{9A: 1}", "{a.b/c: x y}", "{\"a b\": x}", "{\"\": 1}", "go", "lambda", "isolated",
 		"64MiB", "64 mb", "1g", "0MiB", "64Mib", "64MM", "30s", "1m30s", "500ms", "0s", "0h0m", "1.5s", ".5s", "-5s", "100us", "1d",
 		"../x", "a/../b", "/x", "a/b", "a..b", "ä",
 	}

@@ -21,6 +21,8 @@ type NodeStatus struct {
 	Arch     string   `json:"arch"`
 	CPUs     int      `json:"cpus"`
 	Runtimes []string `json:"runtimes,omitempty"`
+	// Labels are what its operator says of it, for functions that ask for it.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Sandbox is the level its functions run at; Warnings say what lacks.
 	Sandbox  string   `json:"sandbox"`
 	Warnings []string `json:"warnings,omitempty"`

@@ -51,7 +51,12 @@ type FunctionSpec struct {
 	// Idempotent allows a call whose outcome is unknown to be run again.
 	Idempotent bool `json:"idempotent,omitempty"`
 	// MinSandbox is the least sandbox level of a node that may run this.
-	MinSandbox  uint32            `json:"min_sandbox,omitempty"`
+	MinSandbox uint32 `json:"min_sandbox,omitempty"`
+	// Place is the labels that a node must have to run this, with their values.
+	Place map[string]string `json:"place,omitempty"`
+	// Affinity sends calls with the same key to the same node, while that may run
+	// this.
+	Affinity    bool              `json:"affinity,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Description string            `json:"description,omitempty"`
 	// Artifacts is the code, at most one for each kind of machine.
