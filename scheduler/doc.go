@@ -3,7 +3,8 @@
 // and answers in under a microsecond without I/O, without the Raft leader and
 // without waiting for gossip.
 //
-// In order:
+// A call with a key, of a version that wants affinity, goes to the key's node on the
+// ring, and only when that refuses to the next one. All others, in order:
 //
 //  1. A free warm slot on this node.
 //  2. The candidate set: the first k nodes that may run the version on a

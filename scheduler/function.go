@@ -200,7 +200,12 @@ func (f *function) pushTokenLocked(index int32, now int64) {
 // nextLocked is splitmix64: small, and good enough to choose by.
 func (f *function) nextLocked() uint64 {
 	f.random += 0x9e3779b97f4a7c15
-	z := f.random
+	return mixed(f.random)
+}
+
+// mixed makes of a number one that has nothing to do with it, the same on all nodes and
+// in all releases: it says where keys live.
+func mixed(z uint64) uint64 {
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
 	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
 	return z ^ (z >> 31)

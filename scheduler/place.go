@@ -19,6 +19,9 @@ type Query struct {
 	// Hops is how often the call was sent to another node so far, refused attempts
 	// included. Zero says that the call entered the cluster here.
 	Hops int
+	// Key is the hash of the key that the call came with, 0 for none. Calls of a version
+	// with affinity that have the same one go to the same node.
+	Key uint64
 	// Exclude lists the nodes that were tried. This node is in it when its own
 	// executor refused.
 	Exclude []state.NodeID
@@ -45,13 +48,15 @@ const (
 	ReasonLastHop
 	// ReasonOnly: no other node was left.
 	ReasonOnly
+	// ReasonKey: the node that the call's key belongs to.
+	ReasonKey
 
 	reasonEnd
 )
 
 // String returns the reason as one word.
 func (r Reason) String() string {
-	names := [reasonEnd]string{"unknown", "warm", "idle", "choice", "widened", "kept", "last-hop", "only"}
+	names := [reasonEnd]string{"unknown", "warm", "idle", "choice", "widened", "kept", "last-hop", "only", "key"}
 	if r >= reasonEnd {
 		return fmt.Sprintf("reason(%d)", uint8(r))
 	}
@@ -108,6 +113,11 @@ type placement struct {
 func (p *placement) decide() (Decision, error) {
 	self := p.s.self
 	here := p.f.may.has(self.index) && self.usable.Load() && !slices.Contains(p.q.Exclude, self.id)
+	if p.q.Key != 0 && p.q.Hops < p.s.cfg.Forwards && p.q.Version.Config.GetAffinity() {
+		if index, ok := p.home(here); ok {
+			return p.to(index, ReasonKey), nil
+		}
+	}
 	switch {
 	case here && p.q.Local.Free > 0:
 		return p.to(self.index, ReasonWarm), nil
@@ -141,6 +151,26 @@ func (p *placement) decide() (Decision, error) {
 func (p *placement) to(index int32, reason Reason) Decision {
 	n := p.t.nodes[index]
 	return Decision{Node: n.id, Local: n == p.s.self, Reason: reason, function: p.f, index: index}
+}
+
+// home returns the first node from the key's place on the ring that may run the call
+// and has not refused it. A node that comes or goes changes the home of its own keys
+// only, and a key keeps its home from version to version. Where few of many nodes may
+// run the version, the way to one of them is longer.
+func (p *placement) home(here bool) (int32, bool) {
+	r := p.t.ring
+	start := r.from(mixed(p.q.Key))
+	for i := range r {
+		at := start + i
+		if at >= len(r) {
+			at -= len(r)
+		}
+		index := r[at].node
+		if (index == p.s.self.index && here) || p.open(index) {
+			return index, true
+		}
+	}
+	return 0, false
 }
 
 // open reports whether the call may be sent to another node.

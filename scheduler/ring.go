@@ -46,10 +46,17 @@ func pointHash(id state.NodeID, i int) uint64 {
 	return xxhash.Sum64(b)
 }
 
+// from returns where the points from hash on begin; the length of the ring stands for
+// its beginning.
+func (r ring) from(hash uint64) int {
+	start, _ := slices.BinarySearchFunc(r, hash, func(p point, h uint64) int { return cmp.Compare(p.hash, h) })
+	return start
+}
+
 // walk yields each node once, in ring order from hash on, until yield returns
 // false. nodes bounds the indexes on the ring.
 func (r ring) walk(hash uint64, nodes int, yield func(index int32) bool) {
-	start, _ := slices.BinarySearchFunc(r, hash, func(p point, h uint64) int { return cmp.Compare(p.hash, h) })
+	start := r.from(hash)
 	seen := newBits(nodes)
 	for i := range r {
 		p := r[(start+i)%len(r)]

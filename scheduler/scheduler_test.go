@@ -175,6 +175,30 @@ func BenchmarkPlace(b *testing.B) {
 	}
 }
 
+// BenchmarkPlaceByKey is Place for versions with affinity that all nodes may run, or
+// only some.
+func BenchmarkPlaceByKey(b *testing.B) {
+	for _, runners := range []int{1000, 4} {
+		b.Run(fmt.Sprint("runners=", runners), func(b *testing.B) {
+			s := newTest(b, 1000)
+			v, q := version("f", 0), Query{Now: start}
+			if runners < 1000 {
+				v = version("f", uint32(runners))
+				q.Assignment = assign(v, 10, 300, 301, 900)
+			}
+			v.Config.Affinity = true
+			q.Version = v
+			b.ReportAllocs()
+			for i := uint64(1); b.Loop(); i++ {
+				q.Key = i * 0x9e3779b97f4a7c15
+				if _, err := s.Place(&q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkCallCycle is Place, Sent and Done on one version from all cores.
 func BenchmarkCallCycle(b *testing.B) {
 	s := newTest(b, 1000)

@@ -121,6 +121,7 @@ func (in *invocation) read(who access.Principal) (*attributed, error) {
 	req.Request = invoke.Request{
 		ID: in.id, App: string(in.app), Function: string(in.name), Body: in.body,
 		ContentType: header(in.r, "Content-Type"), Trace: traceparent(in.r), Caller: string(who.ID),
+		Key: header(in.r, wire.HeaderKey),
 	}
 	return req, nil
 }

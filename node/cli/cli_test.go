@@ -237,7 +237,7 @@ func fakeInvoke(w http.ResponseWriter, r *http.Request) {
 		h.Set(wire.HeaderNode, "n1")
 		h.Set(wire.HeaderStart, "warm")
 		h.Set("Server-Timing", "queue;dur=0.100, run;dur=2.000")
-		fmt.Fprintf(w, "got %s%s%s", body, r.Header.Get(wire.HeaderAttributePrefix+"Width"), r.URL.Query().Get("qualifier"))
+		fmt.Fprintf(w, "got %s%s%s%s", body, r.Header.Get(wire.HeaderAttributePrefix+"Width"), r.URL.Query().Get("qualifier"), r.Header.Get(wire.HeaderKey))
 	case "broken":
 		fail(w, 500, wire.CodeFunctionError)
 	case "busy":

@@ -42,6 +42,9 @@ func timeline(w io.Writer, r *wire.Record) error {
 	t := newTable("request", r.RequestID)
 	t.row("function", fmt.Sprintf("%s/%s:%d", r.App, r.Function, r.Version))
 	t.row("caller", r.Caller)
+	if r.Keyed {
+		t.row("key", "the call came with a key, which chooses the version of a split alias and, with affinity, the node")
+	}
 	t.row("entered", fmt.Sprintf("%s on node %s", r.Start.Local().Format("2006-01-02 15:04:05.000"), r.Entry))
 	t.row("outcome", fmt.Sprintf("%s after %s", r.Outcome, millis(r.Took)))
 	if r.Error != "" {

@@ -20,6 +20,7 @@ type invocation struct {
 	contentType string
 	attributes  []string
 	requestID   string
+	key         string
 	timeout     time.Duration
 	logs        bool
 	verbose     bool
@@ -38,6 +39,7 @@ that is not a terminal. The qualifier is a version, an alias or $LATEST.
 Exit code 8 means that the function failed; its error is on standard error.`,
 		Example: `  covey invoke hello -d '{"name":"you"}'
   covey invoke thumbnail -f photo.jpg --attribute width=200 > thumb.jpg
+  covey invoke shop/checkout -d '{}' --key customer-17
   echo '{}' | covey invoke shop/checkout:canary -v`,
 		Args: exactly(1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.invoke(cmd, in, args[0]) },
@@ -48,6 +50,7 @@ Exit code 8 means that the function failed; its error is on standard error.`,
 	f.StringVar(&in.contentType, "content-type", "", "type of the event (default application/json, or application/octet-stream with -f)")
 	f.StringArrayVar(&in.attributes, "attribute", nil, "fact for the function beside the event, NAME=VALUE, may be repeated")
 	f.StringVar(&in.requestID, "request-id", "", "id to use, for finding the call again")
+	f.StringVar(&in.key, "key", "", "calls with the same key get the same version of a split alias and, with affinity, the same node")
 	f.DurationVar(&in.timeout, "timeout", 0, "how long to wait (default as long as the function may run)")
 	f.BoolVar(&in.logs, "logs", false, "show the end of the call's log on standard error")
 	f.BoolVarP(&in.verbose, "verbose", "v", false, "show node, version, cold or warm, and times on standard error")
@@ -82,7 +85,7 @@ func (a *app) invoke(cmd *cobra.Command, in *invocation, target string) error {
 	}
 	reply, err := c.InvokeTo(ctx, &client.Call{
 		App: app, Function: name, Qualifier: qualifier, Body: body, ContentType: contentType,
-		RequestID: in.requestID, Attributes: attributes, Logs: in.logs,
+		RequestID: in.requestID, Key: in.key, Attributes: attributes, Logs: in.logs,
 	}, a.env.Stdout)
 	if err != nil {
 		return fmt.Errorf("invoke %s/%s: %w", app, name, err)

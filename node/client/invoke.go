@@ -24,6 +24,8 @@ type Call struct {
 	ContentType string
 	// RequestID to use; empty makes one. See [wire.ValidRequestID].
 	RequestID string
+	// Key says which calls belong together, see [wire.HeaderKey].
+	Key string
 	// Trace is a W3C traceparent.
 	Trace string
 	// Attributes are facts for the function beside the body. Names keep letters,
@@ -112,6 +114,9 @@ func (c *Client) invocation(call *Call) *request {
 	req.header.Set("Content-Type", contentType)
 	if call.Trace != "" {
 		req.header.Set("Traceparent", call.Trace)
+	}
+	if call.Key != "" {
+		req.header.Set(wire.HeaderKey, call.Key)
 	}
 	if call.Logs {
 		req.header.Set(wire.HeaderLog, "tail")

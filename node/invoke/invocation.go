@@ -28,6 +28,10 @@ type Request struct {
 	Trace string
 	// Caller is who invokes, for the record: a token's id or a function's name.
 	Caller string
+	// Key says which calls belong together: those with the same one get the same version
+	// of a weighted pair and, if the version wants affinity, the same node. Empty leaves
+	// both to chance.
+	Key string
 	// Depth counts the invocations that led to this one through host calls;
 	// the path refuses to go deeper than MaxDepth.
 	Depth uint8

@@ -126,6 +126,7 @@ type run struct {
 	req      *Request
 	start    time.Time
 	target   *target
+	key      uint64    // hash of the request's key, 0 for none
 	deadline time.Time // when this node gives up
 	attempts []AttemptRecord
 
@@ -176,7 +177,13 @@ const freshTimeout = time.Second
 // caller is told that it does not exist, the newest state is looked at; without a
 // quorum, what this node knows has to do.
 func (r *run) resolve(ctx context.Context) (*state.View, *state.Version, error) {
-	app, name, pick := state.AppName(r.req.App), state.FunctionName(r.req.Function), rand.Float64()
+	app, name, pick := state.AppName(r.req.App), state.FunctionName(r.req.Function), 0.0
+	if r.req.Key == "" {
+		pick = rand.Float64()
+	} else {
+		r.key = keyOf(r.req.App, r.req.Function, r.req.Key)
+		pick = pickOf(r.key)
+	}
 	view := r.path.cfg.View()
 	ver, err := view.Resolve(app, name, r.req.Qualifier, pick)
 	if err == nil {
@@ -257,7 +264,7 @@ func (r *run) record(resp *Response, err error) Record {
 	rec := Record{
 		RequestID: r.req.ID, App: r.req.App, Function: r.req.Function, Caller: r.req.Caller,
 		Entry: r.path.cfg.Self, Start: r.path.cfg.Clock.Now().Add(-took), Took: took,
-		BytesIn: int64(len(r.req.Body)), Attempts: r.attempts, Outcome: "ok",
+		BytesIn: int64(len(r.req.Body)), Keyed: r.req.Key != "", Attempts: r.attempts, Outcome: "ok",
 	}
 	if r.target != nil {
 		rec.Version = uint64(r.target.version.Key.Number)

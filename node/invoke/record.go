@@ -10,20 +10,22 @@ import (
 // Record is what a node remembers of an invocation, for `covey explain`: where
 // the call went, why there, cold or warm, and what each step took.
 type Record struct {
-	RequestID string          `json:"request_id"`
-	App       string          `json:"app"`
-	Function  string          `json:"function"`
-	Version   uint64          `json:"version"`
-	Caller    string          `json:"caller,omitempty"`
-	Entry     state.NodeID    `json:"entry_node"`
-	Start     time.Time       `json:"start"`
-	Took      time.Duration   `json:"took_ns"`
-	Outcome   string          `json:"outcome"`
-	Error     string          `json:"error,omitempty"`
-	BytesIn   int64           `json:"bytes_in"`
-	BytesOut  int64           `json:"bytes_out"`
-	Attempts  []AttemptRecord `json:"attempts"`
-	Usage     Usage           `json:"usage"`
+	RequestID string `json:"request_id"`
+	App       string `json:"app"`
+	Function  string `json:"function"`
+	Version   uint64 `json:"version"`
+	Caller    string `json:"caller,omitempty"`
+	// Keyed tells that the call came with a key, which is not kept: it may name a person.
+	Keyed    bool            `json:"keyed,omitempty"`
+	Entry    state.NodeID    `json:"entry_node"`
+	Start    time.Time       `json:"start"`
+	Took     time.Duration   `json:"took_ns"`
+	Outcome  string          `json:"outcome"`
+	Error    string          `json:"error,omitempty"`
+	BytesIn  int64           `json:"bytes_in"`
+	BytesOut int64           `json:"bytes_out"`
+	Attempts []AttemptRecord `json:"attempts"`
+	Usage    Usage           `json:"usage"`
 }
 
 // AttemptRecord is one sending of the call to one node.

@@ -61,7 +61,7 @@ func (r *run) attempt(ctx context.Context) (*Response, error) {
 func (r *run) place(hops int, exclude []state.NodeID) (scheduler.Decision, error) {
 	r.query = scheduler.Query{
 		Version: r.target.version, Assignment: r.target.assignment,
-		Local: r.path.load(r.target), Hops: hops, Exclude: exclude, Now: time.Now(),
+		Local: r.path.load(r.target), Hops: hops, Key: r.key, Exclude: exclude, Now: time.Now(),
 	}
 	return r.path.cfg.Placer.Place(&r.query)
 }

@@ -23,6 +23,9 @@ const (
 	HeaderLog = "X-Covey-Log"
 	// HeaderTimeout is how long the caller waits, in milliseconds.
 	HeaderTimeout = "X-Covey-Timeout-Ms"
+	// HeaderKey says which calls belong together: those with the same one get the same
+	// version of a weighted alias and, if the function wants affinity, the same node.
+	HeaderKey = "X-Covey-Key"
 	// HeaderResend, set to "unknown", marks a call sent again after its outcome
 	// became unknown: it runs only if the function declares itself idempotent,
 	// and is refused with [CodeNotIdempotent] otherwise.

@@ -81,20 +81,22 @@ type Usage struct {
 
 // Record is what became of one invocation.
 type Record struct {
-	RequestID string          `json:"request_id"`
-	App       string          `json:"app"`
-	Function  string          `json:"function"`
-	Version   uint64          `json:"version"`
-	Caller    string          `json:"caller,omitempty"`
-	Entry     string          `json:"entry_node"`
-	Start     time.Time       `json:"start"`
-	Took      time.Duration   `json:"took_ns"`
-	Outcome   string          `json:"outcome"`
-	Error     string          `json:"error,omitempty"`
-	BytesIn   int64           `json:"bytes_in"`
-	BytesOut  int64           `json:"bytes_out"`
-	Attempts  []AttemptRecord `json:"attempts"`
-	Usage     Usage           `json:"usage"`
+	RequestID string `json:"request_id"`
+	App       string `json:"app"`
+	Function  string `json:"function"`
+	Version   uint64 `json:"version"`
+	Caller    string `json:"caller,omitempty"`
+	// Keyed tells that the call came with a key.
+	Keyed    bool            `json:"keyed,omitempty"`
+	Entry    string          `json:"entry_node"`
+	Start    time.Time       `json:"start"`
+	Took     time.Duration   `json:"took_ns"`
+	Outcome  string          `json:"outcome"`
+	Error    string          `json:"error,omitempty"`
+	BytesIn  int64           `json:"bytes_in"`
+	BytesOut int64           `json:"bytes_out"`
+	Attempts []AttemptRecord `json:"attempts"`
+	Usage    Usage           `json:"usage"`
 }
 
 // AttemptRecord is one sending of a call to one node.
