@@ -95,7 +95,7 @@ func (p *pool) ensureMin() {
 	defer p.mu.Unlock()
 	spec := p.spec.Load()
 	// Crash loops and memory hold it back through mayStartLocked; Run comes again.
-	for !p.retired && int(p.ready.Load()+p.starting.Load()) < spec.Min && p.mayStartLocked(spec, now) {
+	for !p.retired && int(p.ready.Load()+p.starting.Load()) < p.leastLocked(now) && p.mayStartLocked(spec, now) {
 		p.startLocked(spec, now)
 	}
 }
@@ -110,7 +110,7 @@ func (p *pool) confirm(in *instance) bool {
 	spec := p.spec.Load()
 	pending := int(p.starting.Load()) - 1 // without this one
 	alone := p.ready.Load() == 0 && pending == 0
-	floor := int(p.ready.Load())+pending < spec.Min
+	floor := int(p.ready.Load())+pending < p.leastLocked(time.Now())
 	waiting := p.queue.n > pending*spec.concurrency()
 	if !floor && waiting && !alone && p.queue.n <= spec.Queue+pending*spec.concurrency() {
 		ask := p.scaleInputLocked(time.Now())

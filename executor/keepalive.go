@@ -99,7 +99,7 @@ func (p *pool) reap(now time.Time) {
 	// At most once for each instance; the idlest is the next to go each time.
 	for range p.all {
 		in := p.idlestLocked()
-		if in == nil || now.Sub(in.lastUsed) < spec.IdleTTL || int(p.ready.Load()) <= spec.Min {
+		if in == nil || now.Sub(in.lastUsed) < spec.IdleTTL || int(p.ready.Load()) <= p.leastLocked(now) {
 			return
 		}
 		p.endLocked(in, endGraceful, "idle")
@@ -124,7 +124,7 @@ func (p *pool) idlePriority() (float64, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	in := p.idlestLocked()
-	if in == nil || int(p.ready.Load()) <= p.spec.Load().Min {
+	if in == nil || int(p.ready.Load()) <= p.leastLocked(time.Now()) {
 		return 0, false
 	}
 	return priority(in.clock, p.calls, p.meanCold, in.spec.Memory), true
@@ -135,7 +135,7 @@ func (p *pool) evict() *instance {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	in := p.idlestLocked()
-	if in == nil || int(p.ready.Load()) <= p.spec.Load().Min {
+	if in == nil || int(p.ready.Load()) <= p.leastLocked(time.Now()) {
 		return nil
 	}
 	// At once, not gently: a call waits for the memory.

@@ -38,6 +38,7 @@ type pool struct {
 	all      map[*instance]struct{} // guarded by mu; every instance that is not dead
 	queue    waitQueue              // guarded by mu
 	failing  backoff                // guarded by mu
+	ahead    ahead                  // guarded by mu; instances that were asked for before calls
 	starved  time.Time              // guarded by mu; until then memory is not asked for again
 	calls    uint64                 // guarded by mu; since the version last had no instance
 	meanRun  time.Duration          // guarded by mu; moving average, 0 while unknown

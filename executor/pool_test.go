@@ -353,3 +353,32 @@ func TestAccountsBalance(t *testing.T) {
 		}
 	})
 }
+
+func TestWarmStartsInstancesAheadOfCallsAndKeepsThemAWhile(t *testing.T) {
+	onFakes(t, func(_ *Config, l *fakeLauncher) { l.initTime = time.Second }, func(t *testing.T, r *rig) {
+		spec := testSpec(func(s *Spec) { s.Max, s.IdleTTL = 3, 5*time.Second })
+		if err := r.Warm(spec, 2); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if l := r.Load(spec.Key); l.Starting != 2 || l.Instances != 0 {
+			t.Fatalf("load is %+v, want 2 starting", l)
+		}
+		time.Sleep(2 * time.Second)
+		if err := r.Warm(spec, 5); err != nil { // no more than the share
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if l := r.Load(spec.Key); l.Instances != 3 || l.Free != 3 {
+			t.Errorf("load is %+v beyond the idle time, want 3", l)
+		}
+		resp, err := r.Invoke(t.Context(), spec, request("r"))
+		if err != nil || resp.Cold {
+			t.Errorf("first call: cold %v, %v", resp.Cold, err)
+		}
+		time.Sleep(aheadFor)
+		if l := r.Load(spec.Key); l.Instances != 0 {
+			t.Errorf("load is %+v long after", l)
+		}
+	})
+}

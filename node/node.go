@@ -261,6 +261,7 @@ func (n *Node) openCluster(ctx context.Context) error {
 	}
 	n.cluster.LeaderWork(n.lead)
 	nodepb.RegisterQuestionsServer(n.cluster, &questions{node: n})
+	nodepb.RegisterInstancesServer(n.cluster, &warmer{node: n})
 	nodepb.RegisterKeysServer(n.cluster, &keyServer{node: n})
 	n.log = n.log.With().Str("node", string(n.cluster.ID())).Logger()
 	return nil

@@ -98,6 +98,22 @@ func (s *Scheduler) Place(q *Query) (Decision, error) {
 	return p.decide()
 }
 
+// Runners returns the nodes that may run a version and are up as far as known, in the
+// order of the ring: its calls go to the first ones first.
+func (s *Scheduler) Runners(v *state.Version, a *state.Assignment) []state.NodeID {
+	t := s.table.Load()
+	may := t.runners(&s.registry, v, a)
+	var ids []state.NodeID
+	t.ring.walk(v.Hash, len(t.nodes), func(index int32) bool {
+		n := t.nodes[index]
+		if may.has(index) && n.usable.Load() && (n == s.self || n.routable()) {
+			ids = append(ids, n.id)
+		}
+		return true
+	})
+	return ids
+}
+
 // placement is one decision being made. function.mu is held.
 type placement struct {
 	s      *Scheduler

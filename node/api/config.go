@@ -66,6 +66,9 @@ type Operations interface {
 	// Nodes returns every member, asking the live ones for what only they know.
 	Nodes(ctx context.Context) []NodeStatus
 	Status(ctx context.Context) Status
+	// Warm has instances of a version started where those versions are warm whose calls
+	// it is to take over, and tells how far they are without waiting for them.
+	Warm(ctx context.Context, version *state.Version, like []state.VersionNumber, in wire.WarmRequest) wire.WarmReport
 	// Drain starts or ends the evacuation of a node.
 	Drain(ctx context.Context, node state.NodeID, on bool) error
 	// Remove burns a node's id.

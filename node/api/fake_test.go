@@ -21,6 +21,7 @@ import (
 	"github.com/covey-dev/covey/cluster/state"
 	"github.com/covey-dev/covey/node/access"
 	"github.com/covey-dev/covey/node/access/sigv4"
+	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/invoke"
 )
 
@@ -55,6 +56,9 @@ func (n *fakeNode) Consistent(context.Context) (*state.View, error) { return n.s
 
 func (n *fakeNode) Nodes(context.Context) []NodeStatus { return []NodeStatus{{ID: "n1", Name: "one"}} }
 
+func (n *fakeNode) Warm(_ context.Context, v *state.Version, like []state.VersionNumber, in wire.WarmRequest) wire.WarmReport {
+	return wire.WarmReport{Version: uint64(v.Key.Number), Ready: len(like) > 0, Nodes: []wire.WarmNode{{Node: "n1", Wanted: in.Instances}}}
+}
 func (n *fakeNode) Status(context.Context) Status { return Status{ClusterID: "c", Quorum: true} }
 func (n *fakeNode) Ready(context.Context) []Check { return n.checks }
 func (n *fakeNode) Logs(ctx context.Context, q LogQuery) iter.Seq2[LogLine, error] {

@@ -152,7 +152,7 @@ func TestSpecHasTheFieldsOfTheTypes(t *testing.T) {
 		wire.Deployed{},
 		wire.Alias{},
 		wire.AliasChange{},
-		wire.RollbackRequest{},
+		wire.RollbackRequest{}, wire.WarmRequest{}, wire.WarmReport{}, wire.WarmNode{},
 		wire.Function{},
 		wire.Placement{},
 		wire.Share{},

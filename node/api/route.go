@@ -64,6 +64,7 @@ func routes() []route {
 		{method: "DELETE", path: function, action: access.Deploy, handle: (*Server).deleteFunction},
 		{method: "GET", path: function + "/versions", action: access.Read, handle: (*Server).listVersions},
 		{method: "GET", path: function + "/versions/{version}", action: access.Read, handle: (*Server).getVersion},
+		{method: "POST", path: function + "/versions/{version}/warm", action: access.Deploy, handle: (*Server).warmVersion},
 		{method: "DELETE", path: function + "/versions/{version}", action: access.Deploy, handle: (*Server).deleteVersion},
 		{method: "GET", path: function + "/aliases", action: access.Read, handle: (*Server).listAliases},
 		{method: "GET", path: function + "/aliases/{alias}", action: access.Read, handle: (*Server).getAlias},

@@ -15,6 +15,7 @@ import (
 type deployment struct {
 	configuration
 	code
+	warmUp
 	keepLive bool
 }
 
@@ -32,6 +33,9 @@ a .wasm module, a zip made for AWS Lambda, a single .py or .js. The folder's
 covey.yaml says what the function is; flags outdo it, and without either the files
 tell the runtime. Go main packages are built as static binaries.
 
+With --warm, instances of the new version are started on as many nodes as the old one
+is warm on, and live moves when they are ready. If they do not get ready, live stays.
+
 A version is complete in itself: what is said nowhere is the default, whatever the
 version before had.`,
 		Example: `  covey deploy ./resize                       # all of it is in ./resize/covey.yaml
@@ -40,6 +44,7 @@ version before had.`,
   covey deploy hello ./hello --env GREETING=hi --env-file prod.env
   covey deploy report ./report --runtime python --handler main.handler
   covey deploy legacy function.zip --handler lambda_function.lambda_handler
+  covey deploy hello ./hello --warm auto      # live moves once the new version is warm
   covey deploy report ./report --place disk=ssd
   covey deploy hello ./hello --platform linux/amd64,linux/arm64`,
 		Args: between(1, 2, "a NAME, unless covey.yaml has it, and a PATH"),
@@ -47,6 +52,7 @@ version before had.`,
 	}
 	d.configuration.flags(cmd)
 	d.code.flags(cmd)
+	d.warmUp.flags(cmd)
 	cmd.Flags().BoolVar(&d.keepLive, "keep-live", false, `leave the alias "live" where it is`)
 	cmd.Flags().StringSliceVar(&d.platforms, "platform", nil, "OS/ARCH to build Go for (default that of this machine's architecture)")
 	return cmd
@@ -55,6 +61,12 @@ version before had.`,
 // deploy builds, uploads and then names the code in a version, in this order: a
 // deploy that breaks off leaves nothing but bytes that nobody names.
 func (a *app) deploy(cmd *cobra.Command, d *deployment, args []string) error {
+	if d.keepLive && d.wanted() {
+		return usagef("--warm moves live in the end, and --keep-live does not")
+	}
+	if err := d.warmUp.check(); err != nil {
+		return err
+	}
 	src, err := source.Load(args[len(args)-1])
 	if err != nil {
 		return inputError(err)
@@ -89,7 +101,13 @@ func (a *app) deploy(cmd *cobra.Command, d *deployment, args []string) error {
 		}
 		spec.Artifacts = append(spec.Artifacts, stored)
 	}
-	version, err := c.Deploy(cmd.Context(), app, name, wire.DeployRequest{FunctionSpec: spec, KeepLive: d.keepLive})
+	request := wire.DeployRequest{FunctionSpec: spec, KeepLive: d.keepLive}
+	var version *wire.Deployed
+	if d.wanted() {
+		version, err = a.deployWarm(cmd.Context(), c, &d.warmUp, app, name, request)
+	} else {
+		version, err = c.Deploy(cmd.Context(), app, name, request)
+	}
 	if err != nil {
 		return fmt.Errorf("deploy %s/%s: %w", app, name, err)
 	}

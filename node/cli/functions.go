@@ -259,12 +259,14 @@ func (a *app) versionsCommand() *cobra.Command {
 func (a *app) aliasCommand() *cobra.Command {
 	var split string
 	var remove bool
+	var warm warmUp
 	cmd := &cobra.Command{
 		Use:   "alias [APP/]NAME [ALIAS [VERSION]]",
 		Short: "List, make, move or remove aliases of a function",
 		Example: `  covey alias hello                       # list
   covey alias hello canary 4              # make or move
   covey alias hello live 3 --split 4=0.1  # a tenth of the calls goes to version 4
+  covey alias hello live 4 --warm auto    # once version 4 is as warm as what live names
   covey alias hello canary --delete`,
 		Args: between(1, 3, "NAME, and an alias with a version"),
 		RunE: a.with(func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -287,6 +289,14 @@ func (a *app) aliasCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := warm.check(); err != nil {
+				return err
+			}
+			if warm.wanted() {
+				if err := a.warmAlias(cmd.Context(), c, &warm, app, name, args[1], &change); err != nil {
+					return fmt.Errorf("move alias %s: %w", args[1], err)
+				}
+			}
 			alias, err := c.PutAlias(cmd.Context(), app, name, args[1], change, 0)
 			if err != nil {
 				return fmt.Errorf("move alias %s: %w", args[1], err)
@@ -296,6 +306,7 @@ func (a *app) aliasCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&split, "split", "", "VERSION=PART: send a part of the calls, 0 to 1, to a second version")
 	cmd.Flags().BoolVar(&remove, "delete", false, "remove the alias")
+	warm.flags(cmd)
 	return cmd
 }
 

@@ -590,6 +590,154 @@ func (x *ExplainReply) GetRecord() []byte {
 	return nil
 }
 
+type WarmRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	App      string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	Version  uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Instances that the node shall have; fewer if its share of the version is less.
+	Instances     int64 `protobuf:"varint,4,opt,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WarmRequest) Reset() {
+	*x = WarmRequest{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WarmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WarmRequest) ProtoMessage() {}
+
+func (x *WarmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WarmRequest.ProtoReflect.Descriptor instead.
+func (*WarmRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WarmRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *WarmRequest) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *WarmRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *WarmRequest) GetInstances() int64 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+type WarmReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Instances that the node will have.
+	Wanted   int64 `protobuf:"varint,1,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	Ready    int64 `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	Starting int64 `protobuf:"varint,3,opt,name=starting,proto3" json:"starting,omitempty"`
+	// Why there are not as many as wanted.
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Waiting does not help.
+	Failed        bool `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WarmReply) Reset() {
+	*x = WarmReply{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WarmReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WarmReply) ProtoMessage() {}
+
+func (x *WarmReply) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WarmReply.ProtoReflect.Descriptor instead.
+func (*WarmReply) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WarmReply) GetWanted() int64 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *WarmReply) GetReady() int64 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *WarmReply) GetStarting() int64 {
+	if x != nil {
+		return x.Starting
+	}
+	return 0
+}
+
+func (x *WarmReply) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *WarmReply) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -598,7 +746,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[7]
+	mi := &file_node_nodepb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +758,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[7]
+	mi := &file_node_nodepb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +771,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{7}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{9}
 }
 
 type PingRequest struct {
@@ -634,7 +782,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[8]
+	mi := &file_node_nodepb_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +794,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[8]
+	mi := &file_node_nodepb_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +807,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{8}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{10}
 }
 
 type PingReply struct {
@@ -673,7 +821,7 @@ type PingReply struct {
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[9]
+	mi := &file_node_nodepb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +833,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[9]
+	mi := &file_node_nodepb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +846,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{9}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PingReply) GetSettled() []*SettledShare {
@@ -720,7 +868,7 @@ type SettledShare struct {
 
 func (x *SettledShare) Reset() {
 	*x = SettledShare{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	mi := &file_node_nodepb_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +880,7 @@ func (x *SettledShare) String() string {
 func (*SettledShare) ProtoMessage() {}
 
 func (x *SettledShare) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[10]
+	mi := &file_node_nodepb_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +893,7 @@ func (x *SettledShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettledShare.ProtoReflect.Descriptor instead.
 func (*SettledShare) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{10}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SettledShare) GetApp() string {
@@ -786,7 +934,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[11]
+	mi := &file_node_nodepb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +946,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[11]
+	mi := &file_node_nodepb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +959,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{11}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatusReply) GetInstances() int64 {
@@ -893,7 +1041,7 @@ type InstanceStatus struct {
 
 func (x *InstanceStatus) Reset() {
 	*x = InstanceStatus{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[12]
+	mi := &file_node_nodepb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1053,7 @@ func (x *InstanceStatus) String() string {
 func (*InstanceStatus) ProtoMessage() {}
 
 func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[12]
+	mi := &file_node_nodepb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1066,7 @@ func (x *InstanceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceStatus.ProtoReflect.Descriptor instead.
 func (*InstanceStatus) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{12}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InstanceStatus) GetApp() string {
@@ -991,7 +1139,7 @@ type BlobPutRequest struct {
 
 func (x *BlobPutRequest) Reset() {
 	*x = BlobPutRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[13]
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1151,7 @@ func (x *BlobPutRequest) String() string {
 func (*BlobPutRequest) ProtoMessage() {}
 
 func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[13]
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1164,7 @@ func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutRequest.ProtoReflect.Descriptor instead.
 func (*BlobPutRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{13}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BlobPutRequest) GetDigest() []byte {
@@ -1057,7 +1205,7 @@ type BlobPutReply struct {
 
 func (x *BlobPutReply) Reset() {
 	*x = BlobPutReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[14]
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1217,7 @@ func (x *BlobPutReply) String() string {
 func (*BlobPutReply) ProtoMessage() {}
 
 func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[14]
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1230,7 @@ func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutReply.ProtoReflect.Descriptor instead.
 func (*BlobPutReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{14}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BlobPutReply) GetNext() int64 {
@@ -1103,7 +1251,7 @@ type BlobGetRequest struct {
 
 func (x *BlobGetRequest) Reset() {
 	*x = BlobGetRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1263,7 @@ func (x *BlobGetRequest) String() string {
 func (*BlobGetRequest) ProtoMessage() {}
 
 func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1276,7 @@ func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetRequest.ProtoReflect.Descriptor instead.
 func (*BlobGetRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BlobGetRequest) GetDigest() []byte {
@@ -1163,7 +1311,7 @@ type BlobGetReply struct {
 
 func (x *BlobGetReply) Reset() {
 	*x = BlobGetReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1323,7 @@ func (x *BlobGetReply) String() string {
 func (*BlobGetReply) ProtoMessage() {}
 
 func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1336,7 @@ func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetReply.ProtoReflect.Descriptor instead.
 func (*BlobGetReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BlobGetReply) GetData() []byte {
@@ -1214,7 +1362,7 @@ type BlobHasRequest struct {
 
 func (x *BlobHasRequest) Reset() {
 	*x = BlobHasRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1374,7 @@ func (x *BlobHasRequest) String() string {
 func (*BlobHasRequest) ProtoMessage() {}
 
 func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1387,7 @@ func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasRequest.ProtoReflect.Descriptor instead.
 func (*BlobHasRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BlobHasRequest) GetDigests() [][]byte {
@@ -1258,7 +1406,7 @@ type BlobHasReply struct {
 
 func (x *BlobHasReply) Reset() {
 	*x = BlobHasReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1418,7 @@ func (x *BlobHasReply) String() string {
 func (*BlobHasReply) ProtoMessage() {}
 
 func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1431,7 @@ func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasReply.ProtoReflect.Descriptor instead.
 func (*BlobHasReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BlobHasReply) GetHas() []bool {
@@ -1304,7 +1452,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1464,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1477,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SealRequest) GetId() string {
@@ -1355,7 +1503,7 @@ type SealReply struct {
 
 func (x *SealReply) Reset() {
 	*x = SealReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1515,7 @@ func (x *SealReply) String() string {
 func (*SealReply) ProtoMessage() {}
 
 func (x *SealReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1528,7 @@ func (x *SealReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealReply.ProtoReflect.Descriptor instead.
 func (*SealReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SealReply) GetSealed() []byte {
@@ -1401,7 +1549,7 @@ type DayRequest struct {
 
 func (x *DayRequest) Reset() {
 	*x = DayRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1561,7 @@ func (x *DayRequest) String() string {
 func (*DayRequest) ProtoMessage() {}
 
 func (x *DayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1574,7 @@ func (x *DayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayRequest.ProtoReflect.Descriptor instead.
 func (*DayRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DayRequest) GetId() string {
@@ -1453,7 +1601,7 @@ type DayReply struct {
 
 func (x *DayReply) Reset() {
 	*x = DayReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[22]
+	mi := &file_node_nodepb_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1613,7 @@ func (x *DayReply) String() string {
 func (*DayReply) ProtoMessage() {}
 
 func (x *DayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[22]
+	mi := &file_node_nodepb_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1626,7 @@ func (x *DayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayReply.ProtoReflect.Descriptor instead.
 func (*DayReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{22}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DayReply) GetOutcome() DayOutcome {
@@ -1544,7 +1692,18 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\"<\n" +
 	"\fExplainReply\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x16\n" +
-	"\x06record\x18\x02 \x01(\fR\x06record\"\x0f\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"s\n" +
+	"\vWarmRequest\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1c\n" +
+	"\tinstances\x18\x04 \x01(\x03R\tinstances\"\x87\x01\n" +
+	"\tWarmReply\x12\x16\n" +
+	"\x06wanted\x18\x01 \x01(\x03R\x06wanted\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\x03R\x05ready\x12\x1a\n" +
+	"\bstarting\x18\x03 \x01(\x03R\bstarting\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed\"\x0f\n" +
 	"\rStatusRequest\"\r\n" +
 	"\vPingRequest\"B\n" +
 	"\tPingReply\x125\n" +
@@ -1614,7 +1773,9 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\x05Usage\x12\x1b.covey.node.v1.UsageRequest\x1a\x19.covey.node.v1.UsageReply\x12E\n" +
 	"\aExplain\x12\x1d.covey.node.v1.ExplainRequest\x1a\x1b.covey.node.v1.ExplainReply\x12B\n" +
 	"\x06Status\x12\x1c.covey.node.v1.StatusRequest\x1a\x1a.covey.node.v1.StatusReply\x12<\n" +
-	"\x04Ping\x12\x1a.covey.node.v1.PingRequest\x1a\x18.covey.node.v1.PingReply2\xd0\x01\n" +
+	"\x04Ping\x12\x1a.covey.node.v1.PingRequest\x1a\x18.covey.node.v1.PingReply2I\n" +
+	"\tInstances\x12<\n" +
+	"\x04Warm\x12\x1a.covey.node.v1.WarmRequest\x1a\x18.covey.node.v1.WarmReply2\xd0\x01\n" +
 	"\x05Blobs\x12A\n" +
 	"\x03Put\x12\x1d.covey.node.v1.BlobPutRequest\x1a\x1b.covey.node.v1.BlobPutReply\x12A\n" +
 	"\x03Get\x12\x1d.covey.node.v1.BlobGetRequest\x1a\x1b.covey.node.v1.BlobGetReply\x12A\n" +
@@ -1636,7 +1797,7 @@ func file_node_nodepb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_node_nodepb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_node_nodepb_peer_proto_goTypes = []any{
 	(DayOutcome)(0),        // 0: covey.node.v1.DayOutcome
 	(*LogsRequest)(nil),    // 1: covey.node.v1.LogsRequest
@@ -1646,50 +1807,54 @@ var file_node_nodepb_peer_proto_goTypes = []any{
 	(*UsageRow)(nil),       // 5: covey.node.v1.UsageRow
 	(*ExplainRequest)(nil), // 6: covey.node.v1.ExplainRequest
 	(*ExplainReply)(nil),   // 7: covey.node.v1.ExplainReply
-	(*StatusRequest)(nil),  // 8: covey.node.v1.StatusRequest
-	(*PingRequest)(nil),    // 9: covey.node.v1.PingRequest
-	(*PingReply)(nil),      // 10: covey.node.v1.PingReply
-	(*SettledShare)(nil),   // 11: covey.node.v1.SettledShare
-	(*StatusReply)(nil),    // 12: covey.node.v1.StatusReply
-	(*InstanceStatus)(nil), // 13: covey.node.v1.InstanceStatus
-	(*BlobPutRequest)(nil), // 14: covey.node.v1.BlobPutRequest
-	(*BlobPutReply)(nil),   // 15: covey.node.v1.BlobPutReply
-	(*BlobGetRequest)(nil), // 16: covey.node.v1.BlobGetRequest
-	(*BlobGetReply)(nil),   // 17: covey.node.v1.BlobGetReply
-	(*BlobHasRequest)(nil), // 18: covey.node.v1.BlobHasRequest
-	(*BlobHasReply)(nil),   // 19: covey.node.v1.BlobHasReply
-	(*SealRequest)(nil),    // 20: covey.node.v1.SealRequest
-	(*SealReply)(nil),      // 21: covey.node.v1.SealReply
-	(*DayRequest)(nil),     // 22: covey.node.v1.DayRequest
-	(*DayReply)(nil),       // 23: covey.node.v1.DayReply
+	(*WarmRequest)(nil),    // 8: covey.node.v1.WarmRequest
+	(*WarmReply)(nil),      // 9: covey.node.v1.WarmReply
+	(*StatusRequest)(nil),  // 10: covey.node.v1.StatusRequest
+	(*PingRequest)(nil),    // 11: covey.node.v1.PingRequest
+	(*PingReply)(nil),      // 12: covey.node.v1.PingReply
+	(*SettledShare)(nil),   // 13: covey.node.v1.SettledShare
+	(*StatusReply)(nil),    // 14: covey.node.v1.StatusReply
+	(*InstanceStatus)(nil), // 15: covey.node.v1.InstanceStatus
+	(*BlobPutRequest)(nil), // 16: covey.node.v1.BlobPutRequest
+	(*BlobPutReply)(nil),   // 17: covey.node.v1.BlobPutReply
+	(*BlobGetRequest)(nil), // 18: covey.node.v1.BlobGetRequest
+	(*BlobGetReply)(nil),   // 19: covey.node.v1.BlobGetReply
+	(*BlobHasRequest)(nil), // 20: covey.node.v1.BlobHasRequest
+	(*BlobHasReply)(nil),   // 21: covey.node.v1.BlobHasReply
+	(*SealRequest)(nil),    // 22: covey.node.v1.SealRequest
+	(*SealReply)(nil),      // 23: covey.node.v1.SealReply
+	(*DayRequest)(nil),     // 24: covey.node.v1.DayRequest
+	(*DayReply)(nil),       // 25: covey.node.v1.DayReply
 }
 var file_node_nodepb_peer_proto_depIdxs = []int32{
 	5,  // 0: covey.node.v1.UsageReply.rows:type_name -> covey.node.v1.UsageRow
-	11, // 1: covey.node.v1.PingReply.settled:type_name -> covey.node.v1.SettledShare
-	13, // 2: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
+	13, // 1: covey.node.v1.PingReply.settled:type_name -> covey.node.v1.SettledShare
+	15, // 2: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
 	0,  // 3: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
 	1,  // 4: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
 	3,  // 5: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
 	6,  // 6: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
-	8,  // 7: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
-	9,  // 8: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
-	14, // 9: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
-	16, // 10: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
-	18, // 11: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
-	20, // 12: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
-	22, // 13: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
-	2,  // 14: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
-	4,  // 15: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
-	7,  // 16: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
-	12, // 17: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
-	10, // 18: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
-	15, // 19: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
-	17, // 20: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
-	19, // 21: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
-	21, // 22: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
-	23, // 23: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
-	14, // [14:24] is the sub-list for method output_type
-	4,  // [4:14] is the sub-list for method input_type
+	10, // 7: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
+	11, // 8: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
+	8,  // 9: covey.node.v1.Instances.Warm:input_type -> covey.node.v1.WarmRequest
+	16, // 10: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
+	18, // 11: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
+	20, // 12: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
+	22, // 13: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
+	24, // 14: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
+	2,  // 15: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
+	4,  // 16: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
+	7,  // 17: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
+	14, // 18: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
+	12, // 19: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
+	9,  // 20: covey.node.v1.Instances.Warm:output_type -> covey.node.v1.WarmReply
+	17, // 21: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
+	19, // 22: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
+	21, // 23: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
+	23, // 24: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
+	25, // 25: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
+	15, // [15:26] is the sub-list for method output_type
+	4,  // [4:15] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1706,9 +1871,9 @@ func file_node_nodepb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_peer_proto_rawDesc), len(file_node_nodepb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_node_nodepb_peer_proto_goTypes,
 		DependencyIndexes: file_node_nodepb_peer_proto_depIdxs,

@@ -295,6 +295,116 @@ var Questions_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	Instances_Warm_FullMethodName = "/covey.node.v1.Instances/Warm"
+)
+
+// InstancesClient is the client API for Instances service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Instances starts instances ahead of calls.
+type InstancesClient interface {
+	// Warm has instances of a version started on the answering node, does not wait for
+	// them, and tells how far they are. Repeating it is how one waits.
+	Warm(ctx context.Context, in *WarmRequest, opts ...grpc.CallOption) (*WarmReply, error)
+}
+
+type instancesClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewInstancesClient(cc grpc.ClientConnInterface) InstancesClient {
+	return &instancesClient{cc}
+}
+
+func (c *instancesClient) Warm(ctx context.Context, in *WarmRequest, opts ...grpc.CallOption) (*WarmReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WarmReply)
+	err := c.cc.Invoke(ctx, Instances_Warm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// InstancesServer is the server API for Instances service.
+// All implementations must embed UnimplementedInstancesServer
+// for forward compatibility.
+//
+// Instances starts instances ahead of calls.
+type InstancesServer interface {
+	// Warm has instances of a version started on the answering node, does not wait for
+	// them, and tells how far they are. Repeating it is how one waits.
+	Warm(context.Context, *WarmRequest) (*WarmReply, error)
+	mustEmbedUnimplementedInstancesServer()
+}
+
+// UnimplementedInstancesServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedInstancesServer struct{}
+
+func (UnimplementedInstancesServer) Warm(context.Context, *WarmRequest) (*WarmReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Warm not implemented")
+}
+func (UnimplementedInstancesServer) mustEmbedUnimplementedInstancesServer() {}
+func (UnimplementedInstancesServer) testEmbeddedByValue()                   {}
+
+// UnsafeInstancesServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to InstancesServer will
+// result in compilation errors.
+type UnsafeInstancesServer interface {
+	mustEmbedUnimplementedInstancesServer()
+}
+
+func RegisterInstancesServer(s grpc.ServiceRegistrar, srv InstancesServer) {
+	// If the following call panics, it indicates UnimplementedInstancesServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Instances_ServiceDesc, srv)
+}
+
+func _Instances_Warm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WarmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InstancesServer).Warm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Instances_Warm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InstancesServer).Warm(ctx, req.(*WarmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Instances_ServiceDesc is the grpc.ServiceDesc for Instances service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Instances_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "covey.node.v1.Instances",
+	HandlerType: (*InstancesServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Warm",
+			Handler:    _Instances_Warm_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "node/nodepb/peer.proto",
+}
+
+const (
 	Blobs_Put_FullMethodName = "/covey.node.v1.Blobs/Put"
 	Blobs_Get_FullMethodName = "/covey.node.v1.Blobs/Get"
 	Blobs_Has_FullMethodName = "/covey.node.v1.Blobs/Has"

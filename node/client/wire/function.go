@@ -111,6 +111,41 @@ type AliasChange struct {
 	Description string  `json:"description,omitempty"`
 }
 
+// WarmRequest asks for instances of a version before calls go to it.
+type WarmRequest struct {
+	// Alias whose versions the version is to stand in for; default "live". As many
+	// nodes are warmed up as those are warm on, and at least one.
+	Alias string `json:"alias,omitempty"`
+	// Instances on each node; 0 means as many as it has of the alias's versions. No
+	// node gets more than its share of the version's max.
+	Instances int `json:"instances,omitempty"`
+	// Nodes are those of the report before, in a request that is repeated: without
+	// them they would be chosen anew.
+	Nodes []WarmNode `json:"nodes,omitempty"`
+}
+
+// WarmReport tells how far a warm-up is.
+type WarmReport struct {
+	Version uint64 `json:"version"`
+	// Ready says that every node has what it should, Failed that one will not get there.
+	Ready  bool       `json:"ready"`
+	Failed bool       `json:"failed,omitempty"`
+	Nodes  []WarmNode `json:"nodes"`
+}
+
+// WarmNode is one node of a warm-up.
+type WarmNode struct {
+	Node string `json:"node"`
+	Name string `json:"name,omitempty"`
+	// Wanted instances of which some are Ready and others Starting.
+	Wanted   int `json:"wanted"`
+	Ready    int `json:"ready"`
+	Starting int `json:"starting,omitempty"`
+	// Problem says why there are fewer than wanted; with Failed it will not pass.
+	Problem string `json:"problem,omitempty"`
+	Failed  bool   `json:"failed,omitempty"`
+}
+
 // RollbackRequest moves an alias back.
 type RollbackRequest struct {
 	// Alias to move; default "live".
