@@ -85,6 +85,7 @@ func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, err
 		Trace: req.Trace, Depth: req.Depth, Attributes: Attributes(req.Attributes), Deadline: call.Deadline,
 	}}
 	ran, err := p.cfg.Local.Invoke(ctx, t.spec, &lc.req)
+	t.counts.ranHere(err)
 	resp := p.response(lc, t, call, ran)
 	switch fe, failed := errors.AsType[*plugins.FunctionError](err); {
 	case err == nil:

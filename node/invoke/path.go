@@ -77,9 +77,10 @@ type Config struct {
 
 // Path runs invocations. Safe for concurrent use.
 type Path struct {
-	cfg    Config
-	tables tables
-	limits limits
+	cfg     Config
+	traffic *Traffic
+	tables  tables
+	limits  limits
 	// depths holds the depth of the calls that run here on behalf of functions,
 	// by request id. Calls by clients are not in it, which keeps them cheap.
 	depths sync.Map
@@ -105,8 +106,12 @@ func NewPath(cfg Config) (*Path, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configure invocation path: %w", err)
 	}
-	return &Path{cfg: cfg, tables: tables{self: cfg.Self}}, nil
+	traffic := newTraffic(cfg.View)
+	return &Path{cfg: cfg, traffic: traffic, tables: tables{self: cfg.Self, traffic: traffic}}, nil
 }
+
+// Traffic counts what goes through this path; it is a collector of metrics too.
+func (p *Path) Traffic() *Traffic { return p.traffic }
 
 // Invoke runs one invocation that entered the cluster on this node, on whichever
 // node the scheduler chooses, and blocks until it is over or ctx ends. A
@@ -116,7 +121,11 @@ func (p *Path) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	start := time.Now()
 	r := &run{path: p, req: req, start: start}
 	resp, err := r.invoke(ctx)
-	p.cfg.Records.Add(r.record(resp, err))
+	rec := r.record(resp, err)
+	if r.target != nil {
+		r.target.counts.entered(r, resp, err, rec.Took)
+	}
+	p.cfg.Records.Add(rec)
 	return resp, err
 }
 

@@ -26,6 +26,8 @@ type target struct {
 	// reserved is this node's share of the function's reserved concurrency, if the
 	// spec says that there is one.
 	reserved int
+	// counts is where its calls are counted.
+	counts *counters
 }
 
 // table holds the targets of one view.
@@ -37,6 +39,7 @@ type table struct {
 // tables keeps the table of the newest view. Safe for concurrent use.
 type tables struct {
 	self    state.NodeID
+	traffic *Traffic
 	current atomic.Pointer[table]
 }
 
@@ -50,7 +53,9 @@ func (ts *tables) find(view *state.View, ver *state.Version) *target {
 	if found, ok := t.targets.Load(ver); ok {
 		return found.(*target)
 	}
-	found, _ := t.targets.LoadOrStore(ver, newTarget(view, ts.self, ver))
+	made := newTarget(view, ts.self, ver)
+	made.counts = ts.traffic.of(ver.Key)
+	found, _ := t.targets.LoadOrStore(ver, made)
 	return found.(*target)
 }
 
