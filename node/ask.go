@@ -18,6 +18,7 @@ type answerer interface {
 	Usage(ctx context.Context, req *nodepb.UsageRequest) (*nodepb.UsageReply, error)
 	Explain(ctx context.Context, req *nodepb.ExplainRequest) (*nodepb.ExplainReply, error)
 	Status(ctx context.Context, req *nodepb.StatusRequest) (*nodepb.StatusReply, error)
+	Traffic(ctx context.Context, req *nodepb.TrafficRequest) (*nodepb.TrafficReply, error)
 }
 
 var (
@@ -38,6 +39,10 @@ func (o otherNode) Explain(ctx context.Context, req *nodepb.ExplainRequest) (*no
 
 func (o otherNode) Status(ctx context.Context, req *nodepb.StatusRequest) (*nodepb.StatusReply, error) {
 	return o.client.Status(ctx, req)
+}
+
+func (o otherNode) Traffic(ctx context.Context, req *nodepb.TrafficRequest) (*nodepb.TrafficReply, error) {
+	return o.client.Traffic(ctx, req)
 }
 
 // ask puts a question to every member at once, this node included, and returns

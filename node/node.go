@@ -44,6 +44,7 @@ type Node struct {
 	cfg      Config
 	log      zerolog.Logger
 	started  time.Time
+	booted   time.Time // as started, by the clock that is never set
 	registry *prometheus.Registry
 	listener net.Listener
 	// AdminToken is set when Start founded a cluster: the first credential, which
@@ -103,7 +104,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.Clock = clock.System{}
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Logger.With().Str("component", "node").Logger(), started: cfg.Clock.Now(),
+		cfg: cfg, log: cfg.Logger.With().Str("component", "node").Logger(), started: cfg.Clock.Now(), booted: time.Now(),
 		registry: cfg.Registry, records: invoke.NewRecords(recordsKept), meter: usage.NewMeter(), lease: newLease(),
 		changed: make(chan struct{}, 1),
 	}
@@ -324,7 +325,13 @@ func (n *Node) openLink(context.Context) error {
 		Self: n.cluster.ID(), View: n.cluster.View, Fresh: n.cluster.Consistent, Placer: n.sched, Local: n.exec, Remote: remote{n.link},
 		Draining: n.draining.Load, Records: n.records, Logs: n.logTail, Clock: n.cfg.Clock,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := n.registry.Register(n.path.Traffic()); err != nil {
+		return fmt.Errorf("register metrics of traffic: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) openBlobs(context.Context) error {

@@ -35,6 +35,10 @@ type (
 	UsageQuery = wire.UsageQuery
 	// UsageReport is metered usage.
 	UsageReport = wire.UsageReport
+	// TopQuery asks for the traffic of the cluster.
+	TopQuery = wire.TopQuery
+	// Top is the traffic of one interval.
+	Top = wire.Top
 	// Check is one part of a node's readiness.
 	Check = wire.Check
 )
@@ -76,6 +80,8 @@ type Operations interface {
 	// Logs yields lines of all nodes in order; with Follow until ctx ends.
 	Logs(ctx context.Context, query LogQuery) iter.Seq2[LogLine, error]
 	Usage(ctx context.Context, query UsageQuery) (UsageReport, error)
+	// Top yields what the cluster did in each interval, as it ends.
+	Top(ctx context.Context, query TopQuery) iter.Seq[Top]
 	// Explain finds an invocation's record on whichever node it entered, or
 	// returns an error that is [invoke.ErrNotFound].
 	Explain(ctx context.Context, requestID string) (*invoke.Record, error)

@@ -40,6 +40,7 @@ type fakeNode struct {
 	propose   error // what Propose fails with
 	invoke    func(ctx context.Context, req *invoke.Request) (*invoke.Response, error)
 	logs      func(ctx context.Context, query LogQuery) iter.Seq2[LogLine, error]
+	top       func(ctx context.Context, query TopQuery) iter.Seq[Top]
 	explain   func(id string) (*invoke.Record, error)
 	backup    func(w io.Writer) error
 	checks    []Check
@@ -94,6 +95,8 @@ func (n *fakeNode) Usage(_ context.Context, q UsageQuery) (UsageReport, error) {
 	n.usageAsks = append(n.usageAsks, q)
 	return UsageReport{Missing: []string{"n2"}}, nil
 }
+
+func (n *fakeNode) Top(ctx context.Context, q TopQuery) iter.Seq[Top] { return n.top(ctx, q) }
 
 func (n *fakeNode) JoinToken(_ context.Context, ttl time.Duration, uses int) (string, error) {
 	return fmt.Sprintf("K10-%v-%d", ttl, uses), nil
@@ -203,6 +206,7 @@ func newFakeNode(t testing.TB) *fakeNode {
 	n.logs = func(context.Context, LogQuery) iter.Seq2[LogLine, error] {
 		return func(func(LogLine, error) bool) {}
 	}
+	n.top = func(context.Context, TopQuery) iter.Seq[Top] { return func(func(Top) bool) {} }
 	n.explain = func(string) (*invoke.Record, error) { return nil, invoke.ErrNotFound }
 	n.backup = func(w io.Writer) error {
 		_, err := io.WriteString(w, "backup")

@@ -52,10 +52,10 @@ func (l *lineWriter) flushLocked() {
 }
 
 // write sends one line.
-func (l *lineWriter) write(line LogLine) error {
+func (l *lineWriter) write(line any) error {
 	raw, err := encodeLine(line)
 	if err != nil {
-		return fmt.Errorf("encode log line: %w", err)
+		return fmt.Errorf("encode line: %w", err)
 	}
 	return l.send(raw)
 }
@@ -67,7 +67,7 @@ func (l *lineWriter) send(raw []byte) error {
 	l.startLocked()
 	l.last = time.Now()
 	if _, err := l.w.Write(raw); err != nil {
-		return fmt.Errorf("write log line: %w", err)
+		return fmt.Errorf("write line: %w", err)
 	}
 	l.flushLocked()
 	return nil

@@ -83,6 +83,7 @@ func routes() []route {
 		{method: "DELETE", path: "/v1/tokens/{token}", action: access.Admin, on: onCluster, handle: (*Server).revokeToken},
 		{method: "POST", path: "/v1/join-tokens", action: access.Admin, on: onCluster, handle: (*Server).createJoinToken},
 		{method: "GET", path: "/v1/usage", action: access.Read, on: onVisible, handle: (*Server).usage},
+		{method: "GET", path: "/v1/top", action: access.Read, on: onCluster, handle: (*Server).top},
 		{method: "GET", path: "/v1/explain/{request}", action: access.Read, on: onVisible, handle: (*Server).explain},
 		{method: "GET", path: "/v1/backup", action: access.Admin, on: onCluster, handle: (*Server).backup},
 		{method: "GET", path: "/v1/openapi.yaml", action: access.Read, on: onVisible, handle: (*Server).openAPI},

@@ -116,6 +116,55 @@ func (s *Server) usage(c *call) error {
 	return c.reply(http.StatusOK, report)
 }
 
+// The bounds of the interval of GET /v1/top: each report asks all nodes, and a
+// client shall notice within a minute that a node is gone.
+const (
+	minTopInterval = 100 * time.Millisecond
+	maxTopInterval = time.Minute
+)
+
+// top serves GET /v1/top as lines of JSON, one at the end of each interval, until
+// the client leaves or the node drains.
+func (s *Server) top(c *call) error {
+	query, err := topQuery(c)
+	if err != nil {
+		return err
+	}
+	readUntil(c.w, time.Time{})
+	ctx, cancel := context.WithCancel(c.r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.quiet, cancel)()
+	out := &lineWriter{w: c.w, flush: true}
+	out.start()
+	defer out.keepAlive(ctx, cancel)()
+	for report := range s.cfg.Operations.Top(ctx, query) {
+		if err := out.write(report); err != nil {
+			break // the client left
+		}
+	}
+	return nil
+}
+
+func topQuery(c *call) (TopQuery, error) {
+	values := c.r.URL.Query()
+	query := TopQuery{Interval: time.Second}
+	if text := values.Get("interval"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < minTopInterval || d > maxTopInterval {
+			return query, badRequest("interval is no duration from 100ms to 1m")
+		}
+		query.Interval = d
+	}
+	if text := values.Get("count"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return query, badRequest("count is not a number of reports")
+		}
+		query.Count = n
+	}
+	return query, nil
+}
+
 // explain serves GET /v1/explain/{request}. A record of another app is as good
 // as none to a caller who is confined.
 func (s *Server) explain(c *call) error {
@@ -130,7 +179,7 @@ func (s *Server) explain(c *call) error {
 }
 
 // encodeLine is one line of NDJSON.
-func encodeLine(line LogLine) ([]byte, error) {
+func encodeLine(line any) ([]byte, error) {
 	raw, err := json.Marshal(line)
 	return append(raw, '\n'), err
 }

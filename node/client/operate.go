@@ -83,33 +83,55 @@ func (c *Client) Explain(ctx context.Context, requestID string) (*wire.Record, e
 // yield has an error if the stream broke. It is not resumed, because a caller
 // can do that better, from the time of the last line.
 func (c *Client) Logs(ctx context.Context, query wire.LogQuery) iter.Seq2[wire.LogLine, error] {
-	return func(yield func(wire.LogLine, error) bool) {
+	return lines[wire.LogLine](ctx, c, logsPath(query), maxLine)
+}
+
+// maxTop bounds one report of Top, which has a row for each node and version.
+const maxTop = 64 << 20
+
+// Top yields what the cluster did in each interval, until ctx ends or Count were
+// given. The last yield has an error if the stream broke.
+func (c *Client) Top(ctx context.Context, query wire.TopQuery) iter.Seq2[wire.Top, error] {
+	values := url.Values{}
+	if query.Interval > 0 {
+		values.Set("interval", query.Interval.String())
+	}
+	if query.Count > 0 {
+		values.Set("count", strconv.Itoa(query.Count))
+	}
+	return lines[wire.Top](ctx, c, withQuery("/v1/top", values), maxTop)
+}
+
+// lines yields the lines of a stream of JSON.
+func lines[T any](ctx context.Context, c *Client, path string, most int) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		stopped := false
-		req := &request{method: http.MethodGet, path: logsPath(query), id: newID(), repeatable: true}
+		var none T
+		req := &request{method: http.MethodGet, path: path, id: newID(), repeatable: true}
 		err := c.do(ctx, req, func(resp *http.Response) error {
-			lines := bufio.NewScanner(resp.Body)
-			lines.Buffer(nil, maxLine)
-			for lines.Scan() {
-				if len(lines.Bytes()) == 0 {
+			scan := bufio.NewScanner(resp.Body)
+			scan.Buffer(nil, most)
+			for scan.Scan() {
+				if len(scan.Bytes()) == 0 {
 					continue // a sign of life
 				}
-				var line wire.LogLine
-				if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-					return &callerError{err: fmt.Errorf("decode log line: %w", err)}
+				var line T
+				if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
+					return &callerError{err: fmt.Errorf("decode line: %w", err)}
 				}
 				if !yield(line, nil) {
 					stopped = true
 					return nil
 				}
 			}
-			if err := lines.Err(); err != nil {
+			if err := scan.Err(); err != nil {
 				// Sending it again would repeat lines.
-				return &callerError{err: fmt.Errorf("read log stream: %w", err)}
+				return &callerError{err: fmt.Errorf("read stream: %w", err)}
 			}
 			return nil
 		})
 		if err != nil && !stopped && ctx.Err() == nil {
-			yield(wire.LogLine{}, err)
+			yield(none, err)
 		}
 	}
 }

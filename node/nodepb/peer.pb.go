@@ -1125,6 +1125,302 @@ func (x *InstanceStatus) GetProblem() string {
 	return ""
 }
 
+type TrafficRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sample of the last reply, to learn what changed since; 0 for all.
+	Since uint64 `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	// The boot that the sample was of; all is told when it is over.
+	Boot          uint64 `protobuf:"varint,2,opt,name=boot,proto3" json:"boot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrafficRequest) Reset() {
+	*x = TrafficRequest{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficRequest) ProtoMessage() {}
+
+func (x *TrafficRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficRequest.ProtoReflect.Descriptor instead.
+func (*TrafficRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TrafficRequest) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *TrafficRequest) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
+
+type TrafficReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counters start anew with each boot.
+	Boot   uint64 `protobuf:"varint,1,opt,name=boot,proto3" json:"boot,omitempty"`
+	Sample uint64 `protobuf:"varint,2,opt,name=sample,proto3" json:"sample,omitempty"`
+	// Time since the boot, by a clock that is never set.
+	UptimeNanos int64 `protobuf:"varint,3,opt,name=uptime_nanos,json=uptimeNanos,proto3" json:"uptime_nanos,omitempty"`
+	// Time of all processors since the machine started, in ticks; 0 when unknown.
+	CpuBusy  uint64       `protobuf:"varint,4,opt,name=cpu_busy,json=cpuBusy,proto3" json:"cpu_busy,omitempty"`
+	CpuTotal uint64       `protobuf:"varint,5,opt,name=cpu_total,json=cpuTotal,proto3" json:"cpu_total,omitempty"`
+	Status   *StatusReply `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	// Instances with a call in them, and those that do not take calls yet.
+	Busy          int64             `protobuf:"varint,7,opt,name=busy,proto3" json:"busy,omitempty"`
+	Starting      int64             `protobuf:"varint,8,opt,name=starting,proto3" json:"starting,omitempty"`
+	Versions      []*VersionTraffic `protobuf:"bytes,9,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrafficReply) Reset() {
+	*x = TrafficReply{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficReply) ProtoMessage() {}
+
+func (x *TrafficReply) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficReply.ProtoReflect.Descriptor instead.
+func (*TrafficReply) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TrafficReply) GetBoot() uint64 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetSample() uint64 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetUptimeNanos() int64 {
+	if x != nil {
+		return x.UptimeNanos
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetCpuBusy() uint64 {
+	if x != nil {
+		return x.CpuBusy
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetCpuTotal() uint64 {
+	if x != nil {
+		return x.CpuTotal
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetStatus() *StatusReply {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *TrafficReply) GetBusy() int64 {
+	if x != nil {
+		return x.Busy
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetStarting() int64 {
+	if x != nil {
+		return x.Starting
+	}
+	return 0
+}
+
+func (x *TrafficReply) GetVersions() []*VersionTraffic {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+// VersionTraffic is what was counted since the boot.
+type VersionTraffic struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	App      string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	Version  uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Calls that entered here and are over, and which of them failed, were cold,
+	// ran elsewhere.
+	Calls     uint64 `protobuf:"varint,4,opt,name=calls,proto3" json:"calls,omitempty"`
+	Errors    uint64 `protobuf:"varint,5,opt,name=errors,proto3" json:"errors,omitempty"`
+	Cold      uint64 `protobuf:"varint,6,opt,name=cold,proto3" json:"cold,omitempty"`
+	Forwarded uint64 `protobuf:"varint,7,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	Resent    uint64 `protobuf:"varint,8,opt,name=resent,proto3" json:"resent,omitempty"`
+	// Calls that ran here, wherever they entered.
+	Ran uint64 `protobuf:"varint,9,opt,name=ran,proto3" json:"ran,omitempty"`
+	// The response times: the buckets of invoke.Histogram that are not empty, by
+	// number, and their counts.
+	Buckets       []uint32 `protobuf:"varint,10,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
+	Counts        []uint64 `protobuf:"varint,11,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionTraffic) Reset() {
+	*x = VersionTraffic{}
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionTraffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionTraffic) ProtoMessage() {}
+
+func (x *VersionTraffic) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionTraffic.ProtoReflect.Descriptor instead.
+func (*VersionTraffic) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VersionTraffic) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *VersionTraffic) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *VersionTraffic) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetCold() uint64 {
+	if x != nil {
+		return x.Cold
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetForwarded() uint64 {
+	if x != nil {
+		return x.Forwarded
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetResent() uint64 {
+	if x != nil {
+		return x.Resent
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetRan() uint64 {
+	if x != nil {
+		return x.Ran
+	}
+	return 0
+}
+
+func (x *VersionTraffic) GetBuckets() []uint32 {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+func (x *VersionTraffic) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 type BlobPutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The 32 bytes of the SHA-256.
@@ -1139,7 +1435,7 @@ type BlobPutRequest struct {
 
 func (x *BlobPutRequest) Reset() {
 	*x = BlobPutRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1447,7 @@ func (x *BlobPutRequest) String() string {
 func (*BlobPutRequest) ProtoMessage() {}
 
 func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[15]
+	mi := &file_node_nodepb_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1460,7 @@ func (x *BlobPutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutRequest.ProtoReflect.Descriptor instead.
 func (*BlobPutRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{15}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BlobPutRequest) GetDigest() []byte {
@@ -1205,7 +1501,7 @@ type BlobPutReply struct {
 
 func (x *BlobPutReply) Reset() {
 	*x = BlobPutReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1513,7 @@ func (x *BlobPutReply) String() string {
 func (*BlobPutReply) ProtoMessage() {}
 
 func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[16]
+	mi := &file_node_nodepb_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1526,7 @@ func (x *BlobPutReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPutReply.ProtoReflect.Descriptor instead.
 func (*BlobPutReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{16}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BlobPutReply) GetNext() int64 {
@@ -1251,7 +1547,7 @@ type BlobGetRequest struct {
 
 func (x *BlobGetRequest) Reset() {
 	*x = BlobGetRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1559,7 @@ func (x *BlobGetRequest) String() string {
 func (*BlobGetRequest) ProtoMessage() {}
 
 func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[17]
+	mi := &file_node_nodepb_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1572,7 @@ func (x *BlobGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetRequest.ProtoReflect.Descriptor instead.
 func (*BlobGetRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{17}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BlobGetRequest) GetDigest() []byte {
@@ -1311,7 +1607,7 @@ type BlobGetReply struct {
 
 func (x *BlobGetReply) Reset() {
 	*x = BlobGetReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1619,7 @@ func (x *BlobGetReply) String() string {
 func (*BlobGetReply) ProtoMessage() {}
 
 func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[18]
+	mi := &file_node_nodepb_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1632,7 @@ func (x *BlobGetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobGetReply.ProtoReflect.Descriptor instead.
 func (*BlobGetReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{18}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BlobGetReply) GetData() []byte {
@@ -1362,7 +1658,7 @@ type BlobHasRequest struct {
 
 func (x *BlobHasRequest) Reset() {
 	*x = BlobHasRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1670,7 @@ func (x *BlobHasRequest) String() string {
 func (*BlobHasRequest) ProtoMessage() {}
 
 func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[19]
+	mi := &file_node_nodepb_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1683,7 @@ func (x *BlobHasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasRequest.ProtoReflect.Descriptor instead.
 func (*BlobHasRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{19}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BlobHasRequest) GetDigests() [][]byte {
@@ -1406,7 +1702,7 @@ type BlobHasReply struct {
 
 func (x *BlobHasReply) Reset() {
 	*x = BlobHasReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1714,7 @@ func (x *BlobHasReply) String() string {
 func (*BlobHasReply) ProtoMessage() {}
 
 func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[20]
+	mi := &file_node_nodepb_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1727,7 @@ func (x *BlobHasReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobHasReply.ProtoReflect.Descriptor instead.
 func (*BlobHasReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{20}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BlobHasReply) GetHas() []bool {
@@ -1452,7 +1748,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1760,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[21]
+	mi := &file_node_nodepb_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1773,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{21}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SealRequest) GetId() string {
@@ -1503,7 +1799,7 @@ type SealReply struct {
 
 func (x *SealReply) Reset() {
 	*x = SealReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[22]
+	mi := &file_node_nodepb_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1811,7 @@ func (x *SealReply) String() string {
 func (*SealReply) ProtoMessage() {}
 
 func (x *SealReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[22]
+	mi := &file_node_nodepb_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1824,7 @@ func (x *SealReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealReply.ProtoReflect.Descriptor instead.
 func (*SealReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{22}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SealReply) GetSealed() []byte {
@@ -1549,7 +1845,7 @@ type DayRequest struct {
 
 func (x *DayRequest) Reset() {
 	*x = DayRequest{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[23]
+	mi := &file_node_nodepb_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1857,7 @@ func (x *DayRequest) String() string {
 func (*DayRequest) ProtoMessage() {}
 
 func (x *DayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[23]
+	mi := &file_node_nodepb_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1870,7 @@ func (x *DayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayRequest.ProtoReflect.Descriptor instead.
 func (*DayRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{23}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DayRequest) GetId() string {
@@ -1601,7 +1897,7 @@ type DayReply struct {
 
 func (x *DayReply) Reset() {
 	*x = DayReply{}
-	mi := &file_node_nodepb_peer_proto_msgTypes[24]
+	mi := &file_node_nodepb_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1909,7 @@ func (x *DayReply) String() string {
 func (*DayReply) ProtoMessage() {}
 
 func (x *DayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_peer_proto_msgTypes[24]
+	mi := &file_node_nodepb_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1922,7 @@ func (x *DayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DayReply.ProtoReflect.Descriptor instead.
 func (*DayReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{24}
+	return file_node_nodepb_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DayReply) GetOutcome() DayOutcome {
@@ -1731,7 +2027,33 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\bstarting\x18\x05 \x01(\x03R\bstarting\x12\x1b\n" +
 	"\tin_flight\x18\x06 \x01(\x03R\binFlight\x12\x16\n" +
 	"\x06queued\x18\a \x01(\x03R\x06queued\x12\x18\n" +
-	"\aproblem\x18\b \x01(\tR\aproblem\"h\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\":\n" +
+	"\x0eTrafficRequest\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x04R\x05since\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\x04R\x04boot\"\xb4\x02\n" +
+	"\fTrafficReply\x12\x12\n" +
+	"\x04boot\x18\x01 \x01(\x04R\x04boot\x12\x16\n" +
+	"\x06sample\x18\x02 \x01(\x04R\x06sample\x12!\n" +
+	"\fuptime_nanos\x18\x03 \x01(\x03R\vuptimeNanos\x12\x19\n" +
+	"\bcpu_busy\x18\x04 \x01(\x04R\acpuBusy\x12\x1b\n" +
+	"\tcpu_total\x18\x05 \x01(\x04R\bcpuTotal\x122\n" +
+	"\x06status\x18\x06 \x01(\v2\x1a.covey.node.v1.StatusReplyR\x06status\x12\x12\n" +
+	"\x04busy\x18\a \x01(\x03R\x04busy\x12\x1a\n" +
+	"\bstarting\x18\b \x01(\x03R\bstarting\x129\n" +
+	"\bversions\x18\t \x03(\v2\x1d.covey.node.v1.VersionTrafficR\bversions\"\x94\x02\n" +
+	"\x0eVersionTraffic\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05calls\x18\x04 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06errors\x18\x05 \x01(\x04R\x06errors\x12\x12\n" +
+	"\x04cold\x18\x06 \x01(\x04R\x04cold\x12\x1c\n" +
+	"\tforwarded\x18\a \x01(\x04R\tforwarded\x12\x16\n" +
+	"\x06resent\x18\b \x01(\x04R\x06resent\x12\x10\n" +
+	"\x03ran\x18\t \x01(\x04R\x03ran\x12\x18\n" +
+	"\abuckets\x18\n" +
+	" \x03(\rR\abuckets\x12\x16\n" +
+	"\x06counts\x18\v \x03(\x04R\x06counts\"h\n" +
 	"\x0eBlobPutRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
@@ -1767,12 +2089,13 @@ const file_node_nodepb_peer_proto_rawDesc = "" +
 	"\x17DAY_OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDAY_OUTCOME_KEY\x10\x01\x12\x17\n" +
 	"\x13DAY_OUTCOME_UNKNOWN\x10\x02\x12\x14\n" +
-	"\x10DAY_OUTCOME_LOST\x10\x032\xd3\x02\n" +
+	"\x10DAY_OUTCOME_LOST\x10\x032\x9a\x03\n" +
 	"\tQuestions\x12<\n" +
 	"\x04Logs\x12\x1a.covey.node.v1.LogsRequest\x1a\x16.covey.node.v1.LogLine0\x01\x12?\n" +
 	"\x05Usage\x12\x1b.covey.node.v1.UsageRequest\x1a\x19.covey.node.v1.UsageReply\x12E\n" +
 	"\aExplain\x12\x1d.covey.node.v1.ExplainRequest\x1a\x1b.covey.node.v1.ExplainReply\x12B\n" +
-	"\x06Status\x12\x1c.covey.node.v1.StatusRequest\x1a\x1a.covey.node.v1.StatusReply\x12<\n" +
+	"\x06Status\x12\x1c.covey.node.v1.StatusRequest\x1a\x1a.covey.node.v1.StatusReply\x12E\n" +
+	"\aTraffic\x12\x1d.covey.node.v1.TrafficRequest\x1a\x1b.covey.node.v1.TrafficReply\x12<\n" +
 	"\x04Ping\x12\x1a.covey.node.v1.PingRequest\x1a\x18.covey.node.v1.PingReply2I\n" +
 	"\tInstances\x12<\n" +
 	"\x04Warm\x12\x1a.covey.node.v1.WarmRequest\x1a\x18.covey.node.v1.WarmReply2\xd0\x01\n" +
@@ -1797,7 +2120,7 @@ func file_node_nodepb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_node_nodepb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_node_nodepb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_node_nodepb_peer_proto_goTypes = []any{
 	(DayOutcome)(0),        // 0: covey.node.v1.DayOutcome
 	(*LogsRequest)(nil),    // 1: covey.node.v1.LogsRequest
@@ -1815,49 +2138,56 @@ var file_node_nodepb_peer_proto_goTypes = []any{
 	(*SettledShare)(nil),   // 13: covey.node.v1.SettledShare
 	(*StatusReply)(nil),    // 14: covey.node.v1.StatusReply
 	(*InstanceStatus)(nil), // 15: covey.node.v1.InstanceStatus
-	(*BlobPutRequest)(nil), // 16: covey.node.v1.BlobPutRequest
-	(*BlobPutReply)(nil),   // 17: covey.node.v1.BlobPutReply
-	(*BlobGetRequest)(nil), // 18: covey.node.v1.BlobGetRequest
-	(*BlobGetReply)(nil),   // 19: covey.node.v1.BlobGetReply
-	(*BlobHasRequest)(nil), // 20: covey.node.v1.BlobHasRequest
-	(*BlobHasReply)(nil),   // 21: covey.node.v1.BlobHasReply
-	(*SealRequest)(nil),    // 22: covey.node.v1.SealRequest
-	(*SealReply)(nil),      // 23: covey.node.v1.SealReply
-	(*DayRequest)(nil),     // 24: covey.node.v1.DayRequest
-	(*DayReply)(nil),       // 25: covey.node.v1.DayReply
+	(*TrafficRequest)(nil), // 16: covey.node.v1.TrafficRequest
+	(*TrafficReply)(nil),   // 17: covey.node.v1.TrafficReply
+	(*VersionTraffic)(nil), // 18: covey.node.v1.VersionTraffic
+	(*BlobPutRequest)(nil), // 19: covey.node.v1.BlobPutRequest
+	(*BlobPutReply)(nil),   // 20: covey.node.v1.BlobPutReply
+	(*BlobGetRequest)(nil), // 21: covey.node.v1.BlobGetRequest
+	(*BlobGetReply)(nil),   // 22: covey.node.v1.BlobGetReply
+	(*BlobHasRequest)(nil), // 23: covey.node.v1.BlobHasRequest
+	(*BlobHasReply)(nil),   // 24: covey.node.v1.BlobHasReply
+	(*SealRequest)(nil),    // 25: covey.node.v1.SealRequest
+	(*SealReply)(nil),      // 26: covey.node.v1.SealReply
+	(*DayRequest)(nil),     // 27: covey.node.v1.DayRequest
+	(*DayReply)(nil),       // 28: covey.node.v1.DayReply
 }
 var file_node_nodepb_peer_proto_depIdxs = []int32{
 	5,  // 0: covey.node.v1.UsageReply.rows:type_name -> covey.node.v1.UsageRow
 	13, // 1: covey.node.v1.PingReply.settled:type_name -> covey.node.v1.SettledShare
 	15, // 2: covey.node.v1.StatusReply.functions:type_name -> covey.node.v1.InstanceStatus
-	0,  // 3: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
-	1,  // 4: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
-	3,  // 5: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
-	6,  // 6: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
-	10, // 7: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
-	11, // 8: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
-	8,  // 9: covey.node.v1.Instances.Warm:input_type -> covey.node.v1.WarmRequest
-	16, // 10: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
-	18, // 11: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
-	20, // 12: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
-	22, // 13: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
-	24, // 14: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
-	2,  // 15: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
-	4,  // 16: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
-	7,  // 17: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
-	14, // 18: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
-	12, // 19: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
-	9,  // 20: covey.node.v1.Instances.Warm:output_type -> covey.node.v1.WarmReply
-	17, // 21: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
-	19, // 22: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
-	21, // 23: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
-	23, // 24: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
-	25, // 25: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
-	15, // [15:26] is the sub-list for method output_type
-	4,  // [4:15] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	14, // 3: covey.node.v1.TrafficReply.status:type_name -> covey.node.v1.StatusReply
+	18, // 4: covey.node.v1.TrafficReply.versions:type_name -> covey.node.v1.VersionTraffic
+	0,  // 5: covey.node.v1.DayReply.outcome:type_name -> covey.node.v1.DayOutcome
+	1,  // 6: covey.node.v1.Questions.Logs:input_type -> covey.node.v1.LogsRequest
+	3,  // 7: covey.node.v1.Questions.Usage:input_type -> covey.node.v1.UsageRequest
+	6,  // 8: covey.node.v1.Questions.Explain:input_type -> covey.node.v1.ExplainRequest
+	10, // 9: covey.node.v1.Questions.Status:input_type -> covey.node.v1.StatusRequest
+	16, // 10: covey.node.v1.Questions.Traffic:input_type -> covey.node.v1.TrafficRequest
+	11, // 11: covey.node.v1.Questions.Ping:input_type -> covey.node.v1.PingRequest
+	8,  // 12: covey.node.v1.Instances.Warm:input_type -> covey.node.v1.WarmRequest
+	19, // 13: covey.node.v1.Blobs.Put:input_type -> covey.node.v1.BlobPutRequest
+	21, // 14: covey.node.v1.Blobs.Get:input_type -> covey.node.v1.BlobGetRequest
+	23, // 15: covey.node.v1.Blobs.Has:input_type -> covey.node.v1.BlobHasRequest
+	25, // 16: covey.node.v1.Keys.Seal:input_type -> covey.node.v1.SealRequest
+	27, // 17: covey.node.v1.Keys.Day:input_type -> covey.node.v1.DayRequest
+	2,  // 18: covey.node.v1.Questions.Logs:output_type -> covey.node.v1.LogLine
+	4,  // 19: covey.node.v1.Questions.Usage:output_type -> covey.node.v1.UsageReply
+	7,  // 20: covey.node.v1.Questions.Explain:output_type -> covey.node.v1.ExplainReply
+	14, // 21: covey.node.v1.Questions.Status:output_type -> covey.node.v1.StatusReply
+	17, // 22: covey.node.v1.Questions.Traffic:output_type -> covey.node.v1.TrafficReply
+	12, // 23: covey.node.v1.Questions.Ping:output_type -> covey.node.v1.PingReply
+	9,  // 24: covey.node.v1.Instances.Warm:output_type -> covey.node.v1.WarmReply
+	20, // 25: covey.node.v1.Blobs.Put:output_type -> covey.node.v1.BlobPutReply
+	22, // 26: covey.node.v1.Blobs.Get:output_type -> covey.node.v1.BlobGetReply
+	24, // 27: covey.node.v1.Blobs.Has:output_type -> covey.node.v1.BlobHasReply
+	26, // 28: covey.node.v1.Keys.Seal:output_type -> covey.node.v1.SealReply
+	28, // 29: covey.node.v1.Keys.Day:output_type -> covey.node.v1.DayReply
+	18, // [18:30] is the sub-list for method output_type
+	6,  // [6:18] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_node_nodepb_peer_proto_init() }
@@ -1871,7 +2201,7 @@ func file_node_nodepb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_peer_proto_rawDesc), len(file_node_nodepb_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -27,6 +27,7 @@ const (
 	Questions_Usage_FullMethodName   = "/covey.node.v1.Questions/Usage"
 	Questions_Explain_FullMethodName = "/covey.node.v1.Questions/Explain"
 	Questions_Status_FullMethodName  = "/covey.node.v1.Questions/Status"
+	Questions_Traffic_FullMethodName = "/covey.node.v1.Questions/Traffic"
 	Questions_Ping_FullMethodName    = "/covey.node.v1.Questions/Ping"
 )
 
@@ -44,6 +45,8 @@ type QuestionsClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// Status returns the load of this node.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
+	// Traffic returns what calls were counted here, and the load, for covey top.
+	Traffic(ctx context.Context, in *TrafficRequest, opts ...grpc.CallOption) (*TrafficReply, error)
 	// Ping does nothing but answer; the leader plans by it.
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingReply, error)
 }
@@ -105,6 +108,16 @@ func (c *questionsClient) Status(ctx context.Context, in *StatusRequest, opts ..
 	return out, nil
 }
 
+func (c *questionsClient) Traffic(ctx context.Context, in *TrafficRequest, opts ...grpc.CallOption) (*TrafficReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrafficReply)
+	err := c.cc.Invoke(ctx, Questions_Traffic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *questionsClient) Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PingReply)
@@ -129,6 +142,8 @@ type QuestionsServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	// Status returns the load of this node.
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
+	// Traffic returns what calls were counted here, and the load, for covey top.
+	Traffic(context.Context, *TrafficRequest) (*TrafficReply, error)
 	// Ping does nothing but answer; the leader plans by it.
 	Ping(context.Context, *PingRequest) (*PingReply, error)
 	mustEmbedUnimplementedQuestionsServer()
@@ -152,6 +167,9 @@ func (UnimplementedQuestionsServer) Explain(context.Context, *ExplainRequest) (*
 }
 func (UnimplementedQuestionsServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedQuestionsServer) Traffic(context.Context, *TrafficRequest) (*TrafficReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Traffic not implemented")
 }
 func (UnimplementedQuestionsServer) Ping(context.Context, *PingRequest) (*PingReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ping not implemented")
@@ -242,6 +260,24 @@ func _Questions_Status_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Questions_Traffic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrafficRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QuestionsServer).Traffic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Questions_Traffic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QuestionsServer).Traffic(ctx, req.(*TrafficRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Questions_Ping_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PingRequest)
 	if err := dec(in); err != nil {
@@ -278,6 +314,10 @@ var Questions_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Questions_Status_Handler,
+		},
+		{
+			MethodName: "Traffic",
+			Handler:    _Questions_Traffic_Handler,
 		},
 		{
 			MethodName: "Ping",
