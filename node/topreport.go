@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -66,7 +67,7 @@ func (n *watched) describe(node *wire.TopNode) {
 	node.Idle = max(int(s.GetInstances())-node.Busy, 0)
 	node.InFlight, node.Queued = int(s.GetInFlight()), int(s.GetQueued())
 	if n.cpuIsTold {
-		percent := 100 * n.cpu
+		percent := math.Round(1e3*n.cpu) / 10
 		node.CPUPercent = &percent
 	}
 	var ran uint64
@@ -146,5 +147,5 @@ func perSecond(n uint64, window time.Duration) float64 {
 	if window <= 0 {
 		return 0
 	}
-	return float64(n) / window.Seconds()
+	return math.Round(1e3*float64(n)/window.Seconds()) / 1e3
 }

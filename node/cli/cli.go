@@ -125,7 +125,7 @@ neither is needed, because its data directory has both.
 	}
 	add("functions", a.newCommand(), a.runCommand(), a.deployCommand(), a.invokeCommand(), a.listCommand(), a.describeCommand(), a.removeCommand(),
 		a.versionsCommand(), a.aliasCommand(), a.rollbackCommand())
-	add("insight", a.logsCommand(), a.explainCommand(), a.usageCommand(), a.statusCommand())
+	add("insight", a.topCommand(), a.logsCommand(), a.explainCommand(), a.usageCommand(), a.statusCommand())
 	add("cluster", a.startCommand(), a.devCommand(), a.nodesCommand(), a.nodeCommand(), a.tokenCommand(),
 		a.backupCommand(), a.restoreCommand(), a.recoverCommand())
 	root.AddCommand(a.versionCommand(), a.runtimeCommand())

@@ -160,6 +160,10 @@ func fakeCluster() http.Handler {
 		{App: "default", Function: "hello", Hour: when, Invocations: 2, BilledMS: 1000, MemoryMiBMS: 1024000, BytesIn: 10, BytesOut: 2048},
 		{App: "default", Function: "hello", Hour: when.Add(time.Hour), Invocations: 1, BilledMS: 500, MemoryMiBMS: 512000},
 	}})
+	mux.HandleFunc("GET /v1/top", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Asked", r.URL.RawQuery)
+		writeJSON(w, 200, busyTop(r.URL.Query().Get("interval")))
+	})
 	reply("GET /v1/explain/r1", 200, wire.Record{
 		RequestID: "r1", App: "default", Function: "hello", Version: 2, Caller: "t1", Entry: "n1", Start: when, Took: 12 * time.Millisecond,
 		Outcome: "ok", BytesIn: 3, BytesOut: 4, Usage: wire.Usage{Billed: 10 * time.Millisecond, CPU: time.Millisecond, MemoryPeak: 8 << 20, MemoryLimit: 256 << 20},
