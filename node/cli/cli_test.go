@@ -168,8 +168,16 @@ func fakeCluster() http.Handler {
 		RequestID: "r1", App: "default", Function: "hello", Version: 2, Caller: "t1", Entry: "n1", Start: when, Took: 12 * time.Millisecond,
 		Outcome: "ok", BytesIn: 3, BytesOut: 4, Usage: wire.Usage{Billed: 10 * time.Millisecond, CPU: time.Millisecond, MemoryPeak: 8 << 20, MemoryLimit: 256 << 20},
 		Attempts: []wire.AttemptRecord{
-			{Node: "n2", Reason: "idle there", Took: time.Millisecond, Error: "connection reset"},
-			{Node: "n1", Reason: "started here", Cold: true, Took: 10 * time.Millisecond, Steps: []wire.Step{{Name: "start", Took: 2 * time.Millisecond}, {Name: "run", Took: 8 * time.Millisecond}}},
+			{Node: "n2", Reason: "idle", Took: time.Millisecond, Error: "its queue is full"},
+			{Node: "n9", Reason: "a word of a newer node", Took: time.Millisecond, Error: "connection reset", Started: true},
+			{Node: "n1", Reason: "only", Cold: true, Took: 10 * time.Millisecond, Steps: []wire.Step{
+				{Name: "place", Took: 2 * time.Millisecond},
+				{Name: "fetch", Took: 500 * time.Microsecond},
+				{Name: "spawn", Took: 700 * time.Microsecond},
+				{Name: "handshake", Took: 200 * time.Microsecond},
+				{Name: "init", Took: 100 * time.Microsecond},
+				{Name: "run", Took: 8 * time.Millisecond},
+			}},
 		},
 	})
 	mux.HandleFunc("GET /v1/apps/default/functions/hello/logs", func(w http.ResponseWriter, r *http.Request) {
