@@ -180,6 +180,10 @@ func (e *Executor) Invoke(ctx context.Context, spec *Spec, req *Request) (*Respo
 			return nil, err
 		}
 		g.slot.gate = entered // left when the slot is released
+		if err := entered.confirm(); err != nil {
+			p.release(g.slot, time.Now(), 0)
+			return nil, err
+		}
 		resp, err := g.slot.run(ctx, g, req)
 		if err == nil || attempt == maxSlotTries || ctx.Err() != nil || !lostSlot(err) {
 			return resp, err

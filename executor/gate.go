@@ -139,6 +139,26 @@ func (g *gate) await(ctx context.Context, deadline time.Time, turn chan error) e
 	return fmt.Errorf("wait for reserved concurrency of %s/%s: %w: %w", g.fn.app, g.fn.name, err, plugins.ErrNotStarted)
 }
 
+// confirm asks again, when a call that was let in has its slot: it may have waited for
+// a start for longer than a share is good for. It may be called on a nil gate.
+func (g *gate) confirm() error {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	share, err := g.shareLocked()
+	over := int(g.running.Load()) > share
+	g.mu.Unlock()
+	switch {
+	case err != nil:
+		g.refuse("no_leader")
+	case over:
+		g.refuse("reserved")
+		err = ErrReserved
+	}
+	return err
+}
+
 // leave ends a call that was let in. It may be called on a nil gate.
 func (g *gate) leave() {
 	if g == nil {

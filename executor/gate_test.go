@@ -130,6 +130,45 @@ func TestNothingBeginsWithoutALeader(t *testing.T) {
 	})
 }
 
+// A call that waits for a start is let in by a share that may be gone when the instance
+// is ready.
+func TestShareIsAskedForAgainAfterAStart(t *testing.T) {
+	for name, tc := range map[string]struct {
+		share int32
+		want  error
+	}{"no leader": {-1, errNoLeader}, "a lower share": {1, ErrReserved}} {
+		t.Run(name, func(t *testing.T) {
+			var s shares
+			var ran atomic.Int32
+			onFakes(t, func(c *Config, l *fakeLauncher) {
+				withShare(2, &s, newBarrier())(c, l)
+				l.initTime = 5 * time.Second
+				l.handler = func(ctx context.Context, f *fakeInstance, call *plugins.Call) (*plugins.Reply, error) {
+					ran.Add(1)
+					return echo(ctx, f, call)
+				}
+			}, func(t *testing.T, r *rig) {
+				calls := []<-chan error{r.start(t.Context(), reserved(), "1"), r.start(t.Context(), reserved(), "2")}
+				s.Store(tc.share)
+				refused := 0
+				for _, c := range calls {
+					if err := <-c; errors.Is(err, tc.want) && errors.Is(err, plugins.ErrNotStarted) {
+						refused++
+					} else if err != nil {
+						t.Errorf("got %v", err)
+					}
+				}
+				if most := max(int(tc.share), 0); int(ran.Load()) > most || refused < 2-most {
+					t.Errorf("%d calls ran, %d were refused, the share is %d", ran.Load(), refused, tc.share)
+				}
+				if n := r.Reserved("default", "hello"); n != 0 {
+					t.Errorf("%d calls are counted after all have ended", n)
+				}
+			})
+		})
+	}
+}
+
 func TestShareIsHeldUntilATimedOutInstanceIsGone(t *testing.T) {
 	var s shares
 	onFakes(t, func(c *Config, l *fakeLauncher) { withShare(1, &s, newBarrier())(c, l); l.handler = hang }, func(t *testing.T, r *rig) {
