@@ -1,14 +1,18 @@
 package e2e
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/covey-dev/covey/node/client/wire"
 	"github.com/covey-dev/covey/node/e2e/ledger"
+	"github.com/covey-dev/covey/node/nodetest"
 )
 
 // stay is how long each execution of the reserved function takes, at least. It is
@@ -137,4 +141,50 @@ func (b *books) overlap(kills ...killing) (most int) {
 		most = max(most, now)
 	}
 	return most
+}
+
+// TestReservedFailsClosedWithoutALeader takes two of three nodes away: the last one goes
+// on for a while, and then begins no call of a function with reserved concurrency until
+// the others are back. Other functions do not notice.
+func TestReservedFailsClosedWithoutALeader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.deploy("till", wire.FunctionSpec{Reserved: 9, TimeoutMS: 3000})
+	free := c.deploy("free", wire.FunctionSpec{TimeoutMS: 3000})
+	c.awaitWhole(3, formTime)
+	last := c.nodes[2]
+	var dirs []string
+	for _, n := range c.nodes {
+		dirs = append(dirs, n.dir)
+	}
+	nodetest.AwaitCode(t, free, dirs...)
+	cl := c.once(last)
+	note := ledger.Order{Op: ledger.OpNote}
+	mustCall(t, cl, "till", note, nil)
+	mustCall(t, cl, "free", note, nil)
+
+	for _, n := range c.nodes[:2] {
+		n.kill()
+	}
+	refusal := func(words string) error {
+		_, err := call(t.Context(), cl, "till", note, nil)
+		if p := problem(err); p == nil || p.Status != http.StatusTooManyRequests || !strings.Contains(p.Detail, words) {
+			return fmt.Errorf("a call got %w", cmp.Or(err, errors.New("an answer")))
+		}
+		return nil
+	}
+	await(t, time.Minute, "calls are refused", func() error { return refusal("leader") })
+	for range 50 { // nobody can lead any more
+		if err := refusal(""); err != nil {
+			t.Fatal(err)
+		}
+		mustCall(t, c.client(last), "free", note, nil)
+	}
+	for _, n := range c.nodes[:2] {
+		n.start()
+	}
+	await(t, time.Minute, "calls are let in again", func() error {
+		_, err := call(t.Context(), cl, "till", note, nil)
+		return err
+	})
 }
