@@ -1,13 +1,16 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"time"
 
 	"github.com/covey-dev/covey/cluster/clusterpb"
 	"github.com/covey-dev/covey/cluster/state"
+	"github.com/hashicorp/memberlist"
 	"github.com/rs/zerolog"
 )
 
@@ -40,6 +43,10 @@ type Config struct {
 
 	Timings Timings
 	Logger  zerolog.Logger
+
+	// listen opens the transport and returns the port that it got; nil binds the
+	// machine's network. Tests put many members on a network in memory.
+	listen func(ctx context.Context, host string, port int, logger *log.Logger) (memberlist.NodeAwareTransport, int, error)
 }
 
 // Timings are gossip's intervals.

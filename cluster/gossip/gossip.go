@@ -120,12 +120,16 @@ func (g *Gossip) memberlistConfig(dialCtx context.Context) (*memberlist.Config, 
 	}
 	c := memberlist.DefaultLANConfig()
 	c.Logger = logadapt.NewStandard(g.log, "memberlist")
-	transport, err := newTransport(dialCtx, host, port, c.Logger)
+	listen := g.cfg.listen
+	if listen == nil {
+		listen = listenNet
+	}
+	transport, bound, err := listen(dialCtx, host, port, c.Logger)
 	if err != nil {
 		return nil, err
 	}
 	c.Transport = transport
-	c.BindAddr, c.BindPort = host, transport.GetAutoBindPort()
+	c.BindAddr, c.BindPort = host, bound
 	c.AdvertisePort = c.BindPort
 	if g.cfg.Advertise != "" {
 		if c.AdvertiseAddr, c.AdvertisePort, err = resolveAdvertise(g.cfg.Advertise, c.BindPort); err != nil {

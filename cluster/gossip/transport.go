@@ -23,20 +23,20 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-// newTransport binds host:port, or a free port if port is 0.
-func newTransport(ctx context.Context, host string, port int, logger *log.Logger) (*transport, error) {
+// listenNet binds host:port, or a free port if port is 0.
+func listenNet(ctx context.Context, host string, port int, logger *log.Logger) (memberlist.NodeAwareTransport, int, error) {
 	config := &memberlist.NetTransportConfig{BindAddrs: []string{host}, BindPort: port, Logger: logger}
 	var err error
 	for range bindAttempts {
 		var inner *memberlist.NetTransport
 		if inner, err = memberlist.NewNetTransport(config); err == nil {
-			return &transport{NetTransport: inner, ctx: ctx}, nil
+			return &transport{NetTransport: inner, ctx: ctx}, inner.GetAutoBindPort(), nil
 		}
 		if port != 0 {
 			break
 		}
 	}
-	return nil, fmt.Errorf("bind gossip port: %w", err)
+	return nil, 0, fmt.Errorf("bind gossip port: %w", err)
 }
 
 // DialTimeout connects to a peer's address. The connection ends with the node, too:
