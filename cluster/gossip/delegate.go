@@ -63,7 +63,7 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 
 // LocalState returns all warm sets that we know of, so that a node that has just
 // joined learns everything from whomever it called.
-func (d delegate) LocalState(bool) []byte { return d.g.warm.encode() }
+func (d delegate) LocalState(join bool) []byte { return d.g.warm.encode(join) }
 
 // MergeRemoteState takes the warm sets that another node knows of.
 func (d delegate) MergeRemoteState(data []byte, _ bool) {
@@ -132,20 +132,17 @@ func parseName(name string) (state.NodeID, uint64, error) {
 	return state.NodeID(id), boot, nil
 }
 
-// warmBroadcast is one queued change; a later one for the same function makes it
-// pointless.
-type warmBroadcast struct {
-	key  warmKey
-	data []byte
-}
+// warmBroadcast is one queued change. A later one for the same function does not
+// replace it: those who never saw it would have a gap. It is "unique" for
+// memberlist, which otherwise compares each new one with the whole queue.
+type warmBroadcast []byte
 
-var _ memberlist.Broadcast = warmBroadcast{}
+var _ memberlist.UniqueBroadcast = warmBroadcast{}
 
-func (b warmBroadcast) Invalidates(other memberlist.Broadcast) bool {
-	o, ok := other.(warmBroadcast)
-	return ok && o.key == b.key
-}
+func (b warmBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 
-func (b warmBroadcast) Message() []byte { return b.data }
+func (b warmBroadcast) Message() []byte { return b }
 
 func (b warmBroadcast) Finished() {}
+
+func (b warmBroadcast) UniqueBroadcast() {}

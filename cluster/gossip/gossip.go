@@ -342,9 +342,7 @@ func (g *Gossip) broadcast(m *clusterpb.GossipWarm) {
 	if g.queue.NumQueued() >= broadcastsMax {
 		g.queue.Prune(broadcastsMax / 2)
 	}
-	g.queue.QueueBroadcast(warmBroadcast{
-		key: warmKey{state.NodeID(m.GetNode()), m.GetFunction()}, data: data,
-	})
+	g.queue.QueueBroadcast(warmBroadcast(data))
 }
 
 // alive counts the nodes for the number of retransmits.

@@ -99,7 +99,7 @@ func TestWarmSetsSpreadAtSize(t *testing.T) {
 }
 
 // TestStarvedMembersAreNotTakenForDead: members that stop for up to a second and
-// a half, a third of them at any time, are at worst suspected.
+// a half, a fifth of them at any time, are at worst suspected.
 func TestStarvedMembersAreNotTakenForDead(t *testing.T) {
 	t.Parallel()
 	inSwarm(t, 2, func(t *testing.T, s *swarm) {

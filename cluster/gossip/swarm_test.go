@@ -193,13 +193,13 @@ func (s *swarm) bytes() (sent, stream int64) {
 	return sent, stream
 }
 
-// starve keeps stopping members for up to longest until ctx ends, each about
-// every third second, as on a machine whose processors are all taken.
+// starve keeps stopping members for up to longest until ctx ends, each after about
+// three seconds of running, as on a machine whose processors are all taken.
 func (s *swarm) starve(ctx context.Context, longest time.Duration) {
 	for ctx.Err() == nil {
 		for _, p := range s.ports {
-			if rand.IntN(30) == 0 {
-				p.frozen.Store(time.Now().Add(rand.N(longest)).UnixNano())
+			if now := time.Now(); rand.IntN(30) == 0 && p.frozen.Load() < now.UnixNano() {
+				p.frozen.Store(now.Add(rand.N(longest)).UnixNano())
 			}
 		}
 		select {

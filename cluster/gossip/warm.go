@@ -15,13 +15,20 @@ import (
 // always fits first; of the others a random part is sent, the rest next time.
 const stateBytesMax = 512 << 10
 
+// aheadMax bounds what is remembered about changes after a gap, per node. Beyond
+// it they still count, but the gap waits for a full set.
+const aheadMax = 4096
+
 // warmSet is what is known about one node's warm functions.
 type warmSet struct {
 	boot uint64
 	// base is the change up to which nothing is missing. Changes after a gap are
-	// applied, too; the next full set closes the gap.
+	// applied, too; the missing ones, or the next full set, close the gap.
 	base uint64
 	warm map[uint64]struct{}
+	// ahead holds the numbers of the changes after base that came. Packets overtake
+	// each other all the time; without it, one that did would leave a gap for good.
+	ahead map[uint64]struct{}
 	// last holds the changes after base by function, so that an older one that
 	// arrives late is dropped.
 	last map[uint64]uint64
@@ -53,8 +60,25 @@ func newWarmSets(self state.NodeID, boot uint64) *warmSets {
 }
 
 func newWarmSet(boot uint64) *warmSet {
-	return &warmSet{boot: boot, warm: map[uint64]struct{}{}, last: map[uint64]uint64{}}
+	return &warmSet{
+		boot: boot, warm: map[uint64]struct{}{}, ahead: map[uint64]struct{}{}, last: map[uint64]uint64{},
+	}
 }
+
+// advance moves base over the changes that are known and forgets what it passed.
+func (s *warmSet) advance() {
+	for {
+		if _, next := s.ahead[s.base+1]; !next {
+			break
+		}
+		s.base++
+		delete(s.ahead, s.base)
+	}
+	maps.DeleteFunc(s.last, func(_, seq uint64) bool { return seq <= s.base })
+}
+
+// whole reports whether the set is exactly the one after change base.
+func (s *warmSet) whole() bool { return len(s.last) == 0 }
 
 // announce changes our own set and returns the message to broadcast, or nil if
 // nothing changed.
@@ -77,7 +101,8 @@ func (w *warmSets) announce(function uint64, warm bool) *clusterpb.GossipWarm {
 }
 
 // apply takes a change from another node and reports whether it was news, which
-// the caller then passes on.
+// the caller then passes on. A change that a later one overtook changes nothing,
+// but it is news: whoever lacks it has a gap.
 func (w *warmSets) apply(m *clusterpb.GossipWarm) bool {
 	node := state.NodeID(m.GetNode())
 	w.mu.Lock()
@@ -86,14 +111,22 @@ func (w *warmSets) apply(m *clusterpb.GossipWarm) bool {
 		return false
 	}
 	set := w.setLocked(node, m.GetBoot())
-	if set == nil || m.GetSeq() <= set.base || m.GetSeq() <= set.last[m.GetFunction()] {
+	if set == nil || m.GetSeq() <= set.base {
 		return false
 	}
-	w.putLocked(node, set, m.GetFunction(), m.GetWarm())
-	set.last[m.GetFunction()] = m.GetSeq()
-	if m.GetSeq() == set.base+1 {
-		set.base++
-		maps.DeleteFunc(set.last, func(_, seq uint64) bool { return seq <= set.base })
+	_, had := set.ahead[m.GetSeq()]
+	newest := m.GetSeq() > set.last[m.GetFunction()]
+	full := len(set.ahead) >= aheadMax && m.GetSeq() != set.base+1
+	if had || (full && !newest) {
+		return false
+	}
+	if newest {
+		w.putLocked(node, set, m.GetFunction(), m.GetWarm())
+		set.last[m.GetFunction()] = m.GetSeq()
+	}
+	if !full {
+		set.ahead[m.GetSeq()] = struct{}{}
+		set.advance()
 	}
 	return true
 }
@@ -124,7 +157,8 @@ func (w *warmSets) merge(m *clusterpb.GossipWarmSet) {
 		}
 	}
 	set.base = m.GetSeq()
-	maps.DeleteFunc(set.last, func(_, seq uint64) bool { return seq <= set.base })
+	maps.DeleteFunc(set.ahead, func(seq uint64, _ struct{}) bool { return seq <= set.base })
+	set.advance()
 }
 
 // restart forgets the warm set of a node's earlier boots.
@@ -198,14 +232,19 @@ func (w *warmSets) drain(f func(state.NodeID, uint64, bool)) {
 	}
 }
 
-// encode returns all sets, ours first, within stateBytesMax.
-func (w *warmSets) encode() []byte {
+// encode returns all sets, ours first, within stateBytesMax. Sets with a gap are
+// for those who just joined and know nothing: they are not what they say, the set
+// after change base, and would undo news elsewhere.
+func (w *warmSets) encode(join bool) []byte {
 	w.mu.Lock()
 	message := &clusterpb.GossipState{Sets: []*clusterpb.GossipWarmSet{w.setProtoLocked(w.self)}}
 	nodes := slices.Collect(maps.Keys(w.sets))
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	size := 0
 	for _, node := range nodes {
+		if !join && !w.sets[node].whole() {
+			continue
+		}
 		// 64 bytes cover the id, the numbers and the framing of one set.
 		size += 64 + 8*len(w.sets[node].warm)
 		if node != w.self && size <= stateBytesMax {

@@ -44,7 +44,7 @@ func TestWarmSetsConverge(t *testing.T) {
 				}
 			case 3:
 				s := &clusterpb.GossipState{}
-				if err := proto.Unmarshal(origin.encode(), s); err != nil {
+				if err := proto.Unmarshal(origin.encode(false), s); err != nil {
 					t.Fatal(err)
 				}
 				full = append(full, s.Sets...)
@@ -52,7 +52,7 @@ func TestWarmSetsConverge(t *testing.T) {
 			}
 		}
 		s := &clusterpb.GossipState{}
-		if err := proto.Unmarshal(origin.encode(), s); err != nil {
+		if err := proto.Unmarshal(origin.encode(false), s); err != nil {
 			t.Fatal(err)
 		}
 		follower.merge(s.Sets[0])
@@ -71,6 +71,76 @@ func TestWarmSetsConverge(t *testing.T) {
 			t.Fatalf("old news changed the set (-origin +follower):\n%s", diff)
 		}
 	})
+}
+
+func warmChange(seq, function uint64, warm bool) *clusterpb.GossipWarm {
+	return &clusterpb.GossipWarm{Node: "n", Boot: 1, Seq: seq, Function: function, Warm: warm}
+}
+
+// TestOvertakenChangesLeaveNoGap: packets overtake each other, and once all are
+// there, the set is whole and can repair others.
+func TestOvertakenChangesLeaveNoGap(t *testing.T) {
+	t.Parallel()
+	w := newWarmSets("self", 1)
+	for _, m := range []*clusterpb.GossipWarm{
+		warmChange(3, 7, false), warmChange(4, 8, true), warmChange(2, 9, true), warmChange(1, 7, true),
+	} {
+		if !w.apply(m) {
+			t.Errorf("change %d is no news", m.GetSeq())
+		}
+		if w.apply(m) {
+			t.Errorf("change %d is news twice", m.GetSeq())
+		}
+	}
+	if diff := cmp.Diff([]uint64{8, 9}, warmOf(w, "n")); diff != "" {
+		t.Errorf("warm (-want +got):\n%s", diff)
+	}
+	if set := w.sets["n"]; set.base != 4 || len(set.ahead)+len(set.last) != 0 {
+		t.Errorf("after all four changes base is %d, %d ahead, %d last", set.base, len(set.ahead), len(set.last))
+	}
+}
+
+// TestASetWithAGapIsOnlyForNewcomers: it would undo what others know.
+func TestASetWithAGapIsOnlyForNewcomers(t *testing.T) {
+	t.Parallel()
+	w := newWarmSets("self", 1)
+	w.apply(warmChange(1, 7, true))
+	w.apply(warmChange(3, 8, true))
+	sets := func(join bool) int {
+		s := &clusterpb.GossipState{}
+		if err := proto.Unmarshal(w.encode(join), s); err != nil {
+			t.Fatal(err)
+		}
+		return len(s.GetSets())
+	}
+	if n := sets(false); n != 1 {
+		t.Errorf("%d sets are passed on, want our own only", n)
+	}
+	if n := sets(true); n != 2 {
+		t.Errorf("a newcomer gets %d sets, want 2", n)
+	}
+	w.apply(warmChange(2, 9, true))
+	if n := sets(false); n != 2 {
+		t.Errorf("%d sets are passed on once the gap is closed, want 2", n)
+	}
+}
+
+// TestChangesAfterAGapAreBounded: a node that never closes it costs no more.
+func TestChangesAfterAGapAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWarmSets("self", 1)
+	for seq := range uint64(aheadMax + 100) {
+		if !w.apply(warmChange(seq+2, seq%3, seq%2 == 0)) {
+			t.Fatalf("change %d does not count", seq+2)
+		}
+	}
+	if n := len(w.sets["n"].ahead); n != aheadMax {
+		t.Errorf("%d changes are remembered, bound is %d", n, aheadMax)
+	}
+	w.apply(warmChange(1, 5, true))
+	if base := w.sets["n"].base; base != aheadMax+1 {
+		t.Errorf("base is %d when the gap is closed, want %d", base, aheadMax+1)
+	}
 }
 
 func TestRebootStartsWithAnEmptyWarmSet(t *testing.T) {
@@ -102,7 +172,7 @@ func TestPushPullIsBounded(t *testing.T) {
 		}
 		w.merge(set)
 	}
-	data := w.encode()
+	data := w.encode(false)
 	if len(data) > stateBytesMax+1024 {
 		t.Errorf("push/pull carries %d bytes, bound is %d", len(data), stateBytesMax)
 	}
@@ -147,7 +217,7 @@ func FuzzNotifyMsg(f *testing.F) {
 		g := fuzzGossip()
 		g.delegate().NotifyMsg(data)
 		g.delegate().MergeRemoteState(data, true)
-		if len(g.warm.encode()) == 0 {
+		if len(g.warm.encode(false)) == 0 {
 			t.Error("warm sets no longer encode")
 		}
 	})
