@@ -237,3 +237,19 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+// TestCopiesReachMemberlist: the queue sends each change as often as copies says.
+func TestCopiesReachMemberlist(t *testing.T) {
+	t.Parallel()
+	for nodes, want := range map[int]int{1: 8, 3: 10, 40: 12, 200: 14, 1000: 16, 10_000: 18, 1_000_000: 18} {
+		q := newQueue(func() int { return nodes })
+		q.QueueBroadcast(warmBroadcast("x"))
+		sent := 0
+		for len(q.GetBroadcasts(3, 1400)) > 0 {
+			sent++
+		}
+		if sent != want || sent != copies(nodes) {
+			t.Errorf("with %d nodes a change is sent %d times, want %d", nodes, sent, want)
+		}
+	}
+}
