@@ -18,7 +18,7 @@ func TestMembersUnderCPUPressure(t *testing.T) {
 	}
 	s := newSwarm(t, swarmSize(t), newNetwork(3, 0), DefaultTimings())
 	defer s.close()
-	if err := await(time.Minute, s.together); err != nil {
+	if err := await(10*time.Minute, s.together); err != nil {
 		t.Fatal(err)
 	}
 	s.measure(t, "real time", 1, 10*time.Second)
