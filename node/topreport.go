@@ -128,7 +128,7 @@ func (s *topSum) finish(view *state.View, key state.VersionKey) wire.TopFunction
 	if f.Calls == 0 {
 		return f
 	}
-	ratio := float64(f.Cold) / float64(f.Calls)
+	ratio := min(float64(f.Cold)/float64(f.Calls), 1) // a call may be half counted
 	f.ColdRatio = &ratio
 	f.P50MS, f.P99MS = quantileMS(&s.times, 0.5), quantileMS(&s.times, 0.99)
 	return f

@@ -142,7 +142,6 @@ func (c *counters) read() Counts {
 
 // entered counts a call that entered here and is over.
 func (c *counters) entered(r *run, resp *Response, err error, took time.Duration) {
-	c.calls.Add(1)
 	c.times.add(took)
 	if resp != nil && resp.FunctionError != nil || err != nil && !errors.Is(err, ErrCanceled) {
 		c.errors.Add(1)
@@ -158,6 +157,7 @@ func (c *counters) entered(r *run, resp *Response, err error, took time.Duration
 	if n := len(r.attempts); n > 1 {
 		c.resent.Add(uint64(n - 1))
 	}
+	c.calls.Add(1) // last: who sees the call sees the rest of it
 }
 
 // ranHere counts an attempt that reached an instance of this node.
