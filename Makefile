@@ -12,7 +12,7 @@ TESTFLAGS ?=
 EXAMPLES := $(notdir $(wildcard plugins/examples/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help build examples test check generate demo bench soak clean
+.PHONY: help build examples test check generate demo bench sim soak clean
 
 help: ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ demo: build examples ## three nodes on loopback, a photograph through each, the 
 
 bench: build examples ## the benchmark table (QUICK=1 for two minutes, PARTS=calls,runtimes for some of it)
 	$(GO) run ./internal/loadgen/bench $(if $(QUICK),-quick) $(if $(PARTS),-parts $(PARTS))
+
+sim: ## simulate placement at up to ten thousand nodes (QUICK=1 for two minutes)
+	$(GO) run ./scheduler/sim/cmd $(if $(QUICK),-quick)
 
 soak: ## the reliability rows at their full counts; takes hours
 	COVEY_SOAK=1 $(GO) test -timeout 24h -count=1 ./cluster/... ./executor/... ./node/...

@@ -1,0 +1,22 @@
+// Command cmd runs the scheduler's simulations; `make sim` calls it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/covey-dev/covey/scheduler/sim/sweep"
+)
+
+func main() {
+	quick := flag.Bool("quick", false, "a part of the sweep, within two minutes")
+	flag.Parse()
+	rs, err := sweep.Run(sweep.Options{Quick: *quick, Progress: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sim:", err)
+		os.Exit(1)
+	}
+	fmt.Println(rs.Table())
+	fmt.Println(rs.Sweeps())
+}

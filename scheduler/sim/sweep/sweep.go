@@ -1,0 +1,135 @@
+package sweep
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/covey-dev/covey/scheduler/sim"
+)
+
+// Options says what is run.
+type Options struct {
+	// Quick runs a small part, for a look within two minutes.
+	Quick bool
+	// Progress gets a line for each finished run.
+	Progress io.Writer
+}
+
+// cell is one setting.
+type cell struct {
+	// group and at place the cell in a chart: what varies, and its value.
+	group string
+	at    float64
+	unit  string
+	nodes int
+	load  float64
+	stale time.Duration
+	fails int
+	seed  uint64
+	shape func(sh *shape)
+}
+
+// result is a cell with what each policy made of it, in the policies' order.
+type result struct {
+	cell
+	reports []*sim.Report
+}
+
+// bound is the report of the policy that cannot be built.
+func (r *result) bound() *sim.Report { return r.reports[len(r.reports)-1] }
+
+// cells lists the sweep; the first is the one of the table.
+func cells(quick bool) []cell {
+	base := cell{group: "base", nodes: 1000, load: 0.7, stale: time.Second, seed: 1}
+	list := []cell{base}
+	add := func(group, unit string, at float64, change func(c *cell)) {
+		c := base
+		c.group, c.unit, c.at = group, unit, at
+		if quick && c.nodes > 100 {
+			c.nodes = 100
+		}
+		change(&c)
+		list = append(list, c)
+	}
+	for _, n := range []int{10, 100, 1000, 10000} {
+		if !quick || n <= 100 {
+			add("nodes", "", float64(n), func(c *cell) { c.nodes = n })
+		}
+	}
+	for _, l := range []float64{0.3, 0.5, 0.7, 0.8, 0.9, 0.95} {
+		add("load", "%", 100*l, func(c *cell) { c.load = l })
+	}
+	for _, d := range []float64{0, 0.5, 1, 2, 5} {
+		add("staleness", "s", d, func(c *cell) { c.stale = time.Duration(d * float64(time.Second)) })
+	}
+	for _, part := range []int{0, 1, 5} {
+		add("failures", "% of nodes", float64(part), func(c *cell) { c.fails = c.nodes * part / 100 })
+	}
+	if quick {
+		return list
+	}
+	for seed := range 5 {
+		add("unseen seeds", "", float64(seed+1), func(c *cell) { c.seed = 1000 + uint64(seed) })
+	}
+	add("unseen generators", "", 1, func(c *cell) {
+		c.shape = func(sh *shape) { sh.even, sh.spread = true, 0.5 }
+	})
+	add("unseen generators", "", 2, func(c *cell) {
+		c.shape = func(sh *shape) { sh.burst = 8 }
+	})
+	return list
+}
+
+// length is how long a cell's workload lasts: shorter the larger the cluster, so
+// that a run has about a million calls at most.
+func length(nodes int, quick bool) time.Duration {
+	calls := 1_000_000.0
+	if quick {
+		calls = 200_000
+	}
+	const perNode = 25 // calls per second, about
+	return time.Duration(min(max(calls/float64(nodes*perNode), 8), 120) * float64(time.Second))
+}
+
+func (c *cell) config(quick bool) sim.Config {
+	cfg := sim.DefaultConfig()
+	cfg.Nodes, cfg.Staleness, cfg.Failures, cfg.Seed = c.nodes, c.stale, c.fails, c.seed
+	cfg.Entries = min(c.nodes, 1000)
+	sh := shape{
+		functions: max(2*min(c.nodes, 1000), 50), load: c.load * float64(c.nodes*cfg.CPUs),
+		length: length(c.nodes, quick), seed: c.seed, median: 60 * time.Millisecond, spread: 1.2,
+	}
+	if c.shape != nil {
+		c.shape(&sh)
+	}
+	cfg.Workload = sh.build(c.group)
+	return cfg
+}
+
+// Run runs the sweep.
+func Run(o Options) (*Results, error) {
+	out := &Results{}
+	list := cells(o.Quick)
+	for i := range list {
+		c := &list[i]
+		res := result{cell: *c}
+		cfg := c.config(o.Quick)
+		for _, p := range sim.Policies() {
+			begun := time.Now()
+			cfg.Policy = p
+			r, err := sim.Run(cfg)
+			if err != nil {
+				return nil, fmt.Errorf("simulate %s: %w", p.Name, err)
+			}
+			res.reports = append(res.reports, r)
+			_, _ = fmt.Fprintf(o.Progress, "%d/%d %s %v%s, %d nodes, load %.0f %%: %s %.2f (%d calls in %v)\n", i+1, len(list),
+				c.group, c.at, c.unit, c.nodes, 100*c.load, p.Name, r.Geometric, r.Calls, time.Since(begun).Round(10*time.Millisecond))
+		}
+		out.list = append(out.list, res)
+	}
+	return out, nil
+}
+
+// Results are what a sweep measured.
+type Results struct{ list []result }
