@@ -35,6 +35,10 @@ type Config struct {
 	// HopCost is what sending a call to another node adds. Default 100 µs.
 	HopCost time.Duration
 
+	// Rings shares rings among schedulers of one process. It is there for simulations
+	// of many nodes; nil builds an own one.
+	Rings *Rings
+
 	// FunctionsMax bounds the versions remembered; the longest unused are forgotten
 	// beyond it. Default 65,536.
 	FunctionsMax int

@@ -128,6 +128,9 @@ func (f *function) refreshLocked(s *Scheduler, t *table, v *state.Version, a *st
 	f.order = f.order[:0]
 	f.complete = true
 	t.ring.walk(f.hash, len(t.nodes), func(index int32) bool {
+		if t.places != nil {
+			index = t.places[index]
+		}
 		if !f.may.has(index) {
 			return true
 		}

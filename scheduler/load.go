@@ -11,12 +11,20 @@ type Load struct {
 	Free int
 	// Instances are ready, Starting are not yet.
 	Instances, Starting int
+	// Busy is how many calls and starts of all versions want the node's processors;
+	// zero also stands for "not told", and then only the version's own load counts.
+	Busy int
 	// Full says that the next call would be refused.
 	Full bool
 	// Idle is the number of idle tokens that come with this load: slots that the
 	// node offers to the receiver of the load and to nobody else for the moment.
 	Idle int
 }
+
+// ShouldTake reports whether a node that was sent a call keeps it: its processors
+// have room, or the sender's decision says that it must. A refusal costs the call
+// a round trip, and tells the sender what is going on here.
+func ShouldTake(l Load, cpus int, must bool) bool { return must || l.Busy < max(cpus, 1) }
 
 // Outcome is what a call taught.
 type Outcome struct {

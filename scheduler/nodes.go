@@ -32,6 +32,9 @@ type node struct {
 	usable atomic.Bool
 	// cut is set while this node's own link to it is broken.
 	cut atomic.Bool
+	// busy is the last Load.Busy heard from there, and heard when; zero is never.
+	busy  atomic.Int32
+	heard atomic.Int64
 }
 
 // routable reports whether calls may be sent there now.
@@ -46,6 +49,9 @@ type table struct {
 	// reads several.
 	cpus []uint16
 	ring ring
+	// places translates the points of a shared ring to indexes; nil when they are
+	// indexes already.
+	places []int32
 
 	mu sync.Mutex
 	// classes caches which members are able to run a kind of version.
@@ -145,7 +151,13 @@ func (s *Scheduler) newTable(nodes []Node) *table {
 		t.cpus[n.index] = uint16(min(max(in.Member.CPUs, 1), math.MaxUint16))
 		ringed = append(ringed, n)
 	}
-	t.ring = newRing(ringed)
+	t.ring = s.cfg.Rings.ring(ringed)
+	if s.cfg.Rings != nil {
+		t.places = make([]int32, len(ringed))
+		for i, n := range ringed {
+			t.places[i] = n.index
+		}
+	}
 	return t
 }
 

@@ -69,6 +69,9 @@ type Decision struct {
 	Node   state.NodeID
 	Local  bool
 	Reason Reason
+	// Must tells the node to keep the call even when its processors are busy,
+	// because every other one is thought to be worse.
+	Must bool
 
 	function *function
 	index    int32
@@ -135,8 +138,10 @@ func (p *placement) decide() (Decision, error) {
 		}
 	}
 	switch {
-	case here && p.q.Local.Free > 0:
+	case here && p.q.Local.Free > 0 && p.q.Local.Busy < p.cpus(self.index):
 		return p.to(self.index, ReasonWarm), nil
+	case p.q.Hops > 0 && p.told():
+		return p.settle(here)
 	case here && p.q.Hops >= p.s.cfg.Forwards:
 		return p.to(self.index, ReasonLastHop), nil
 	case p.q.Hops >= p.s.cfg.Forwards:
@@ -279,6 +284,7 @@ func (p *placement) cost(index int32, local bool) (cost, load float64, full bool
 	}
 	x := (load + 1) / p.slotsOf(index)
 	cost += took * (max(x, 1) + x/8)
+	cost += took * (p.stretch(index, local) - 1)
 	if !warm {
 		cost += p.f.coldLocked()
 	}

@@ -98,6 +98,10 @@ func (s *Scheduler) Done(d Decision, out Outcome, now time.Time) {
 		f.cold = blend(f.cold, float64(out.Cold))
 	}
 	if l := out.Load; l != nil {
+		if n := s.table.Load().at(d.index); n != nil && n != s.self {
+			n.busy.Store(int32(l.Busy))
+			n.heard.Store(at)
+		}
 		load := float64(l.InFlight + l.Queued)
 		e.others, e.at = max(load-float64(e.sent), 0), at
 		e.instances, e.full = int32(l.Instances), l.Full

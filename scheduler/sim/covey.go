@@ -44,9 +44,11 @@ func newCovey(s *Sim) (policy, error) {
 			Artifacts: []*clusterpb.Artifact{{Os: "linux", Arch: "amd64"}},
 		}})
 	}
+	rings := new(scheduler.Rings)
 	for _, e := range s.entries {
 		cfg := scheduler.DefaultConfig()
 		cfg.Self = p.members[e].Member.ID
+		cfg.Rings = rings
 		cfg.Seed = s.random.next() | 1
 		sched, err := scheduler.New(cfg)
 		if err != nil {
@@ -92,7 +94,7 @@ func (p *covey) place(s *Sim, c *call) int32 {
 		return nowhere
 	}
 	e.sched.Sent(d)
-	c.note = d
+	c.note, c.must = d, d.Must
 	return p.index[d.Node]
 }
 
@@ -108,6 +110,11 @@ func (p *covey) answered(s *Sim, c *call, refused bool) {
 		out.Took, out.Cold = time.Duration(c.took), time.Duration(c.coldCost)
 	}
 	e.sched.Done(c.note.(scheduler.Decision), out, p.time(s.now))
+}
+
+// accepts is what a node asks before it takes a call that was sent to it.
+func (p *covey) accepts(s *Sim, n *node, c *call) bool {
+	return n.id == c.entry || scheduler.ShouldTake(s.peek(n, c.fn), int(n.cpus), c.must)
 }
 
 func (p *covey) membership(_ *Sim, n int32, up bool) {

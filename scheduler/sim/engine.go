@@ -106,6 +106,7 @@ type call struct {
 	load     load
 	cold     bool
 	broken   bool
+	must     bool
 	bound    bool
 	note     any // the policy's
 }
@@ -314,7 +315,7 @@ func (s *Sim) send(c *call, to int32) {
 // deliver gives the call to its node.
 func (s *Sim) deliver(c *call) {
 	n := &s.nodes[c.node]
-	if n.up && s.submit(n, c) {
+	if n.up && s.policy.accepts(s, n, c) && s.submit(n, c) {
 		return
 	}
 	c.broken = !n.up

@@ -18,6 +18,8 @@ type policy interface {
 	place(s *Sim, c *call) int32
 	// answered tells what the entry learns: c.load, and c.broken when refused.
 	answered(s *Sim, c *call, refused bool)
+	// accepts is asked by a node that a call was sent to; no is a refusal.
+	accepts(s *Sim, n *node, c *call) bool
 	// freed tells that a pool has another free slot, and what the start cost when
 	// the slot is that of an instance that has just started.
 	freed(s *Sim, p *pool, cold int64)
@@ -37,14 +39,15 @@ type policy interface {
 // plain is the part of a policy that does nothing.
 type plain struct{}
 
-func (plain) answered(*Sim, *call, bool)   {}
-func (plain) freed(*Sim, *pool, int64)     {}
-func (plain) ready(*Sim, *pool)            {}
-func (plain) ended(*Sim, *pool)            {}
-func (plain) failed(*Sim, *pool)           {}
-func (plain) changed(*Sim, *node)          {}
-func (plain) membership(*Sim, int32, bool) {}
-func (plain) event(*Sim, *event)           {}
+func (plain) answered(*Sim, *call, bool)      {}
+func (plain) accepts(*Sim, *node, *call) bool { return true }
+func (plain) freed(*Sim, *pool, int64)        {}
+func (plain) ready(*Sim, *pool)               {}
+func (plain) ended(*Sim, *pool)               {}
+func (plain) failed(*Sim, *pool)              {}
+func (plain) changed(*Sim, *node)             {}
+func (plain) membership(*Sim, int32, bool)    {}
+func (plain) event(*Sim, *event)              {}
 
 // mayTry reports whether the call may be sent to a node.
 func (s *Sim) mayTry(c *call, n int32) bool { return !c.wasTried(n) && s.usable(c.entry, n) }

@@ -56,9 +56,10 @@ func (s *Sim) pool(n *node, fn int32) *pool {
 func (s *Sim) peek(n *node, fn int32) load {
 	p := n.pools[fn]
 	if p == nil {
-		return load{}
+		return load{Busy: len(n.jobs)}
 	}
 	return load{
+		Busy:     len(n.jobs),
 		InFlight: p.inFlight, Queued: p.queue.len(), Free: len(p.free),
 		Instances: len(p.all), Starting: p.starting,
 	}
