@@ -22,9 +22,12 @@ type Load struct {
 }
 
 // ShouldTake reports whether a node that was sent a call keeps it: its processors
-// have room, or the sender's decision says that it must. A refusal costs the call
+// and its instances have room, or it has no instance, which the sender will have
+// known, or the sender's decision says that it must. A refusal costs the call
 // a round trip, and tells the sender what is going on here.
-func ShouldTake(l Load, cpus int, must bool) bool { return must || l.Busy < max(cpus, 1) }
+func ShouldTake(l Load, cpus int, must bool) bool {
+	return must || (l.Busy < max(cpus, 1) && (l.Free > 0 || l.Instances == 0))
+}
 
 // Outcome is what a call taught.
 type Outcome struct {

@@ -272,7 +272,9 @@ func (p *placement) sample(spread int) (int32, bool) {
 func (p *placement) cost(index int32, local bool) (cost, load float64, full bool) {
 	took := p.f.tookLocked()
 	warm := p.f.isWarmLocked(index)
+	instances := 0
 	if local {
+		instances = p.q.Local.Instances
 		load = float64(p.q.Local.InFlight + p.q.Local.Queued)
 		warm = p.q.Local.Instances > 0
 	} else {
@@ -280,13 +282,20 @@ func (p *placement) cost(index int32, local bool) (cost, load float64, full bool
 		load, e = p.f.loadLocked(index, p.now)
 		warm = warm || (e != nil && e.instances > 0)
 		full = e.believedFull(p.now)
+		if e != nil {
+			instances = int(e.instances)
+		}
 		cost = float64(p.s.cfg.HopCost)
 	}
 	x := (load + 1) / p.slotsOf(index)
 	cost += took * (max(x, 1) + x/8)
 	cost += took * (p.stretch(index, local) - 1)
-	if !warm {
+	switch {
+	case !warm:
 		cost += p.f.coldLocked()
+	case instances > 0 && load >= float64(instances*p.f.concurrency):
+		// It will wait for a slot, or for a start.
+		cost += min(took/2, p.f.coldLocked())
 	}
 	noise := float64(p.f.nextLocked()>>11) / (1 << 53)
 	return cost * (1 + p.s.cfg.Noise*noise), load, full

@@ -57,6 +57,14 @@ func Policies() []Policy {
 	return []Policy{
 		{Name: "covey", build: newCovey},
 		{Name: "random", build: newRandom},
+		{Name: "round robin", build: newRoundRobin},
+		{Name: "two choices", build: newTwoChoices},
+		{Name: "least loaded", build: newLeastLoaded},
+		{Name: "join idle queue", build: newJoinIdle},
+		{Name: "bounded hashing", build: newBounded},
+		{Name: "late binding", build: newLateBinding},
+		{Name: "pull", build: newPull},
+		{Name: "home node", build: newHome},
 		{Name: "central (bound)", Bound: true, free: true, build: newCentral},
 	}
 }
