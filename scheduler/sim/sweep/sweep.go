@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/scheduler/sim"
+	"github.com/covey-dev/covey/scheduler/sim/workload"
 )
 
 // Options says what is run.
@@ -27,7 +28,7 @@ type cell struct {
 	stale time.Duration
 	fails int
 	seed  uint64
-	shape func(sh *shape)
+	shape func(sh *workload.Config)
 }
 
 // result is a cell with what each policy made of it, in the policies' order.
@@ -73,10 +74,10 @@ func cells(quick bool) []cell {
 		add("unseen seeds", "", float64(seed+1), func(c *cell) { c.seed = 1000 + uint64(seed) })
 	}
 	add("unseen generators", "", 1, func(c *cell) {
-		c.shape = func(sh *shape) { sh.even, sh.spread = true, 0.5 }
+		c.shape = func(sh *workload.Config) { sh.Runs = workload.Pareto }
 	})
 	add("unseen generators", "", 2, func(c *cell) {
-		c.shape = func(sh *shape) { sh.burst = 8 }
+		c.shape = func(sh *workload.Config) { sh.Bursty, sh.Timers = 1, 0.5 }
 	})
 	return list
 }
@@ -92,19 +93,20 @@ func length(nodes int, quick bool) time.Duration {
 	return time.Duration(min(max(calls/float64(nodes*perNode), 8), 120) * float64(time.Second))
 }
 
-func (c *cell) config(quick bool) sim.Config {
+func (c *cell) config(quick bool) (sim.Config, error) {
 	cfg := sim.DefaultConfig()
 	cfg.Nodes, cfg.Staleness, cfg.Failures, cfg.Seed = c.nodes, c.stale, c.fails, c.seed
 	cfg.Entries = min(c.nodes, 1000)
-	sh := shape{
-		functions: max(2*min(c.nodes, 1000), 50), load: c.load * float64(c.nodes*cfg.CPUs),
-		length: length(c.nodes, quick), seed: c.seed, median: 60 * time.Millisecond, spread: 1.2,
+	shape := workload.Config{
+		Functions: max(2*min(c.nodes, 1000), 50), CPUs: c.nodes * cfg.CPUs, Load: c.load,
+		Length: length(c.nodes, quick), Seed: c.seed, RunMax: 500 * time.Millisecond,
 	}
 	if c.shape != nil {
-		c.shape(&sh)
+		c.shape(&shape)
 	}
-	cfg.Workload = sh.build(c.group)
-	return cfg
+	var err error
+	cfg.Workload, err = workload.Azure(shape)
+	return cfg, err
 }
 
 // Run runs the sweep.
@@ -114,7 +116,10 @@ func Run(o Options) (*Results, error) {
 	for i := range list {
 		c := &list[i]
 		res := result{cell: *c}
-		cfg := c.config(o.Quick)
+		cfg, err := c.config(o.Quick)
+		if err != nil {
+			return nil, fmt.Errorf("make the calls of %s: %w", c.group, err)
+		}
 		for _, p := range sim.Policies() {
 			begun := time.Now()
 			cfg.Policy = p
