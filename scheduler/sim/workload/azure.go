@@ -20,7 +20,7 @@ func Azure(c Config) (Workload, error) {
 	for i, rate := range rates {
 		switch {
 		case rate <= 1.0/60 && r.Float64() < chance:
-			st.sources = append(st.sources, source{period: 1 / rate, phase: r.Float64() / rate, pick: one(i)})
+			st.sources = append(st.sources, source{period: 1 / rate, first: (1 - r.Float64()) / rate, pick: one(i)})
 		case r.Float64() < c.Bursty:
 			st.sources = append(st.sources, st.bursts(i, rate))
 		default:

@@ -7,22 +7,6 @@ import (
 	"time"
 )
 
-// Runs is the distribution of the runs of one function around their mean.
-type Runs int
-
-const (
-	// LogNormal is the default, with a σ of 0.5: the largest in a thousand runs takes
-	// about four times the mean.
-	LogNormal Runs = iota
-	// Exponential has a coefficient of variation of one.
-	Exponential
-	// Pareto has the tail index 1.5, cut at a thousand times its minimum: most runs
-	// are short and a few take hundreds of times the mean.
-	Pareto
-	// Constant makes each run take the mean.
-	Constant
-)
-
 // Config says what a generator makes. Zero fields take the defaults.
 type Config struct {
 	// Name is the workload's. Default: the generator's.

@@ -10,10 +10,12 @@ import (
 type stream struct {
 	seed      uint64
 	functions []Function
-	sources   []source
-	length    float64
-	runs      Runs
-	swing     swing
+	// means are the functions' mean runs in nanoseconds, close together for the caches.
+	means   []float64
+	sources []source
+	length  float64
+	runs    Runs
+	swing   swing
 }
 
 // swing is a sine around one, divided by its mean over the workload.
@@ -50,7 +52,7 @@ func (st *stream) calls(yield func(Call) bool) {
 	sources := append([]source(nil), st.sources...)
 	heap := make([]event, 0, len(sources))
 	for i := range sources {
-		if at := sources[i].next(0, arrivals); at < st.length {
+		if at := sources[i].next(0, st.length, arrivals); at < st.length {
 			heap = append(heap, event{at, int32(i)})
 		}
 	}
@@ -63,11 +65,11 @@ func (st *stream) calls(yield func(Call) bool) {
 		if !s.swings || st.swing.keep(e.at, arrivals) {
 			f := s.pick.pick(arrivals)
 			at := time.Duration(e.at * float64(time.Second))
-			if !yield(Call{At: at, Function: f, Run: st.runs.run(st.functions[f].Mean, runs)}) {
+			if !yield(Call{At: at, Function: f, Run: st.runs.run(st.means[f], runs)}) {
 				return
 			}
 		}
-		if at := s.next(e.at, arrivals); at < st.length {
+		if at := s.next(e.at, st.length, arrivals); at < st.length {
 			heap[0].at = at
 		} else {
 			heap[0] = heap[len(heap)-1]
@@ -101,6 +103,11 @@ func down(heap []event, i int) {
 	heap[i] = e
 }
 
+// workload finishes the stream.
 func (st *stream) workload(name string, length time.Duration) Workload {
+	st.means = make([]float64, len(st.functions))
+	for i, f := range st.functions {
+		st.means[i] = float64(f.Mean)
+	}
 	return Workload{Name: name, Functions: st.functions, Length: length, Calls: st.calls}
 }
