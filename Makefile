@@ -50,7 +50,7 @@ bench: build examples ## the benchmark table (QUICK=1 for two minutes, PARTS=cal
 	$(GO) run ./internal/loadgen/bench $(if $(QUICK),-quick) $(if $(PARTS),-parts $(PARTS))
 
 sim: ## simulate placement at up to ten thousand nodes (QUICK=1 for two minutes)
-	$(GO) run ./scheduler/sim/cmd $(if $(QUICK),-quick)
+	$(GO) run ./scheduler/sim/cmd -write docs/scheduling.md $(if $(QUICK),-quick)
 
 soak: ## the reliability rows at their full counts; takes hours
 	COVEY_SOAK=1 $(GO) test -timeout 24h -count=1 ./cluster/... ./executor/... ./node/...

@@ -12,7 +12,9 @@
 //     announced as warm. A node that pushed an idle token is preferred; else the
 //     cheaper of two random members by local estimate, kept within (1+ε) of the
 //     mean, with a little noise against herding.
-//  3. The receiver keeps what it can take. A call is forwarded twice at most.
+//  3. The receiver keeps what it can take: ShouldTake. A refusal tells how busy it
+//     is, and Place weighs going back there against a node not asked yet. A call is
+//     forwarded twice at most; then it must be kept.
 //  4. ShouldStart tells a node when another instance is worth its cold start.
 //
 // Estimates are this node's own: the load in the last reply from there, which
