@@ -138,7 +138,8 @@ func (p *central) run(f *centralFunction, q *pool) int32 {
 }
 
 // grow starts instances by the scheduler's own rule, applied to the cluster as if
-// it were one node. must says that the cost of a start was found worth it.
+// it were one node, and where a start is free of cost. must says that it was found
+// to be worth its cost.
 func (p *central) grow(s *Sim, fn int32, must bool) {
 	f, g := &p.fns[fn], &s.functions[fn]
 	for f.queue.len() > 0 {
@@ -146,11 +147,15 @@ func (p *central) grow(s *Sim, fn int32, must bool) {
 			Queued: f.queue.len(), InFlight: f.inFlight, Instances: f.instances, Starting: f.starting,
 			Concurrency: g.concurrency, Service: time.Duration(f.meanRun), Cold: time.Duration(g.cold),
 		})
-		if !agreed && !(must && f.queue.len() > f.starting*g.concurrency) {
+		uncovered := f.queue.len() > f.starting*g.concurrency
+		n := p.coldest(s, g.memory)
+		// Where a processor lies idle a start costs idle memory at most, and the
+		// call takes whatever comes first.
+		spare := n != nil && float64(len(n.jobs)) < n.cpus
+		if !agreed && !(uncovered && (must || spare)) {
 			return
 		}
 		must = false
-		n := p.coldest(s, g.memory)
 		if n == nil || !s.start(s.pool(n, fn)) {
 			if f.instances+f.starting == 0 {
 				s.events.push(event{at: s.now + starvedPause, kind: eventPolicy, node: fn})

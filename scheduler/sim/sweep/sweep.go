@@ -47,20 +47,22 @@ func (r *result) bound() *sim.Report { return r.reports[len(r.reports)-1] }
 // cells lists the sweep; the first is the one of the table.
 func cells(quick bool) []cell {
 	base := cell{group: "base", nodes: 1000, load: 0.7, stale: time.Second, seed: 1}
+	if quick {
+		base.nodes = 30
+	}
 	list := []cell{base}
 	add := func(group, unit string, at float64, change func(c *cell)) {
 		c := base
 		c.group, c.unit, c.at = group, unit, at
-		if quick && c.nodes > 100 {
-			c.nodes = 100
-		}
 		change(&c)
 		list = append(list, c)
 	}
-	for _, n := range []int{10, 100, 1000, 10000} {
-		if !quick || n <= 100 {
-			add("nodes", "", float64(n), func(c *cell) { c.nodes = n })
-		}
+	sizes := []int{10, 100, 1000, 10000}
+	if quick {
+		sizes = []int{10, 30, 100}
+	}
+	for _, n := range sizes {
+		add("nodes", "", float64(n), func(c *cell) { c.nodes = n })
 	}
 	loads, ages := []float64{0.3, 0.5, 0.7, 0.8, 0.9, 0.95}, []float64{0, 0.5, 1, 2, 5}
 	if quick {
@@ -92,7 +94,7 @@ func cells(quick bool) []cell {
 func length(nodes int, quick bool) time.Duration {
 	calls := 1_000_000.0
 	if quick {
-		calls = 60_000
+		calls = 20_000
 	}
 	const perNode = 16 // calls per second, about
 	return time.Duration(min(max(calls/float64(nodes*perNode), 8), 120) * float64(time.Second))
