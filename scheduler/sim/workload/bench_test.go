@@ -21,3 +21,9 @@ func walk(b *testing.B, w Workload) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mcalls/s")
 }
+
+// BenchmarkMerge reports the calls per second of a background with a spike.
+func BenchmarkMerge(b *testing.B) {
+	back := must(b)(Azure(Config{Seed: 1, CPUs: 1 << 20}))
+	walk(b, Merge("all", back, must(b)(Spike(SpikeConfig{Rate: 1e5}))))
+}

@@ -109,15 +109,15 @@ func FlashCrowd(c CrowdConfig) (Workload, error) {
 	c.Length = cmp.Or(c.Length, 10*time.Minute)
 	c.At = cmp.Or(c.At, c.Length/3)
 	var errs []error
-	if c.Functions < 0 || c.Functions > functionsMax {
-		errs = append(errs, fmt.Errorf("Functions %d: want 1 to %d", c.Functions, functionsMax))
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
 	}
-	if c.Length <= 0 || c.At < 0 || c.Within < 0 || c.At+c.Within >= c.Length {
-		errs = append(errs, fmt.Errorf("At %s, Within %s: want them inside Length %s", c.At, c.Within, c.Length))
-	}
-	if !(c.Rate >= 0) || math.IsInf(c.Rate, 1) {
-		errs = append(errs, fmt.Errorf("Rate %g: want at least zero", c.Rate))
-	}
+	check(c.Functions > 0 && c.Functions <= functionsMax, "Functions %d: want 1 to %d", c.Functions, functionsMax)
+	check(c.Length > 0 && c.At >= 0 && c.Within >= 0 && c.At < c.Length && c.Within < c.Length-c.At,
+		"At %s, Within %s: want them inside Length %s", c.At, c.Within, c.Length)
+	check(c.Rate >= 0 && !math.IsInf(c.Rate, 1), "Rate %g: want at least zero", c.Rate)
 	if err := errors.Join(errs...); err != nil {
 		return Workload{}, fmt.Errorf("flash crowd workload: %w", err)
 	}

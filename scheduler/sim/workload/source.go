@@ -22,6 +22,8 @@ type source struct {
 	swings bool
 	// counts are the arrivals in each minute of a recorded trace; nil elsewhere.
 	counts []minuteCount
+	// offset is when the workload begins in the trace.
+	offset float64
 	// pick chooses the function.
 	pick picker
 
@@ -100,7 +102,7 @@ func (s *source) nextCounted(t float64, r *rand.Rand) float64 {
 		}
 		at := s.counts[s.level]
 		s.level++
-		s.left, t = int(at.count), 60*float64(at.minute)
+		s.left, t = int(at.count), 60*float64(at.minute)-s.offset
 		s.until = t + 60
 	}
 	// The least of left uniform draws from the rest of the minute.

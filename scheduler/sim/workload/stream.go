@@ -15,7 +15,9 @@ type stream struct {
 	sources []source
 	length  float64
 	runs    Runs
-	swing   swing
+	// spread replaces runs, by function, where a trace says how they spread.
+	spread []spread
+	swing  swing
 }
 
 // swing is a sine around one, divided by its mean over the workload.
@@ -65,7 +67,7 @@ func (st *stream) calls(yield func(Call) bool) {
 		if !s.swings || st.swing.keep(e.at, arrivals) {
 			f := s.pick.pick(arrivals)
 			at := time.Duration(e.at * float64(time.Second))
-			if !yield(Call{At: at, Function: f, Run: st.runs.run(st.means[f], runs)}) {
+			if !yield(Call{At: at, Function: f, Run: st.run(f, runs)}) {
 				return
 			}
 		}
@@ -77,6 +79,14 @@ func (st *stream) calls(yield func(Call) bool) {
 		}
 		down(heap, 0)
 	}
+}
+
+// run draws the time of one run.
+func (st *stream) run(function int, r *rand.Rand) time.Duration {
+	if st.spread != nil {
+		return st.spread[function].run(r)
+	}
+	return st.runs.run(st.means[function], r)
 }
 
 // down restores the order of a heap with four children per node, which is shallower
