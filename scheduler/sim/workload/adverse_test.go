@@ -74,7 +74,7 @@ func TestFlashCrowdCallsEveryFunctionAtOnce(t *testing.T) {
 
 func TestEveryGeneratorOffersItsLoad(t *testing.T) {
 	t.Parallel()
-	c := Config{Seed: 3, Functions: 2000, CPUs: 2000, Load: 0.6, Length: 30 * time.Minute}
+	c := Config{Seed: 3, Functions: 2000, CPUs: 500, Load: 0.6, Length: 30 * time.Minute}
 	swing := c
 	swing.Name, swing.Swing, swing.Day = "swing", 0.8, 45*time.Minute
 	constant := c
@@ -104,7 +104,7 @@ func TestSwingIsASine(t *testing.T) {
 
 func TestArrivalsDifferInDispersion(t *testing.T) {
 	t.Parallel()
-	c := Config{Seed: 5, CPUs: 200, Length: time.Hour, Bursty: -1, Timers: -1}
+	c := Config{Seed: 5, CPUs: 20, Length: time.Hour, Bursty: -1, Timers: -1}
 	poisson := collect(t, must(t)(Azure(c)))
 	near(t, "dispersion of Poisson arrivals", dispersion(poisson, c.Length, time.Second), 1, 0.1)
 	c.Bursty = 1
@@ -118,7 +118,7 @@ func TestArrivalsDifferInDispersion(t *testing.T) {
 
 func TestTimersAreRegular(t *testing.T) {
 	t.Parallel()
-	w := must(t)(Azure(Config{Seed: 1, Functions: 2000, CPUs: 400, Length: 10 * time.Hour}))
+	w := must(t)(Azure(Config{Seed: 1, Functions: 2000, CPUs: 8, Length: 10 * time.Hour}))
 	last, gaps, uneven := map[int]time.Duration{}, map[int]time.Duration{}, map[int]bool{}
 	for _, c := range collect(t, w) {
 		if before, ok := last[c.Function]; ok {
@@ -162,7 +162,7 @@ func calls(at []time.Duration) []Call {
 
 func TestParetoRunsHaveAHeavyTail(t *testing.T) {
 	t.Parallel()
-	c := Config{Seed: 2, CPUs: 4000}
+	c := Config{Seed: 2, CPUs: 1000}
 	light, heavy := collect(t, must(t)(Azure(c))), must(t)(HeavyTail(c))
 	tail := collect(t, heavy)
 	if len(light) != len(tail) {

@@ -72,9 +72,9 @@ func share(calls []Call, functions int, part float64) float64 {
 
 func TestAzureHasThePublishedShape(t *testing.T) {
 	t.Parallel()
-	w := must(t)(Azure(Config{Seed: 1, Functions: 5000, CPUs: 1000, Load: 0.7, Length: 20 * time.Minute}))
+	w := must(t)(Azure(Config{Seed: 1, Functions: 5000, CPUs: 500, Load: 0.7, Length: 20 * time.Minute}))
 	calls := collect(t, w)
-	near(t, "load", load(calls, w.Length, 1000), 0.7, 0.05)
+	near(t, "load", load(calls, w.Length, 500), 0.7, 0.05)
 	near(t, "share of the popular", share(calls, 5000, popularPart), popularShare, 0.002)
 
 	var runs, memory []float64
