@@ -92,6 +92,24 @@ func TestEveryGeneratorOffersItsLoad(t *testing.T) {
 	}
 }
 
+func TestLoadIsSteadyInSpiteOfBursts(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(5) {
+		c := Config{Seed: seed, CPUs: 400, Length: 20 * time.Minute, Functions: 1000}
+		var most float64
+		busy := make([]float64, 40)
+		for _, call := range collect(t, must(t)(Azure(c))) {
+			busy[call.At/(30*time.Second)] += call.Run.Seconds() / 30 / 400
+		}
+		for _, b := range busy {
+			most = max(most, b)
+		}
+		if most > 0.95 {
+			t.Errorf("with seed %d the load of half a minute is %g, want it near 0.7", seed, most)
+		}
+	}
+}
+
 func TestSwingIsASine(t *testing.T) {
 	t.Parallel()
 	w := must(t)(Azure(Config{Seed: 1, CPUs: 1000, Swing: 0.5, Day: 10 * time.Minute, Bursty: -1}))

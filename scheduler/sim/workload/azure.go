@@ -21,7 +21,7 @@ func Azure(c Config) (Workload, error) {
 		switch {
 		case rate <= 1.0/60 && r.Float64() < chance:
 			st.sources = append(st.sources, source{period: 1 / rate, first: (1 - r.Float64()) / rate, pick: one(i)})
-		case r.Float64() < c.Bursty:
+		case r.Float64() < c.Bursty && st.mayBurst(i, rate, c):
 			st.sources = append(st.sources, st.bursts(i, rate))
 		default:
 			rest = append(rest, i)
@@ -52,6 +52,16 @@ func timerChance(part float64, rates []float64) float64 {
 		}
 	}
 	return min(1, part*float64(len(rates))/float64(max(rare, 1)))
+}
+
+// burstShare bounds the part of the load that a function with bursts may have. A burst
+// of a function with a fifth of all runs would be three times the load for ten seconds,
+// and the workload no longer one of the load that it says.
+const burstShare = 0.01
+
+// mayBurst says whether a function is small enough for bursts.
+func (st *stream) mayBurst(function int, rate float64, c Config) bool {
+	return rate*st.functions[function].Mean.Seconds() <= burstShare*c.Load*float64(c.CPUs)
 }
 
 // bursts is the source of a function that is silent for 90 s and then called at ten

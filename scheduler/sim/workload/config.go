@@ -34,7 +34,8 @@ type Config struct {
 	// from those called at most once a minute. Default 0.156, negative for none.
 	Timers float64
 	// Bursty is the part of the other functions that are called in bursts: a tenth of
-	// the time at ten times the rate. Default 0.2, negative for none.
+	// the time at ten times the rate. Functions with more than a hundredth of the load
+	// are left out, or Load would say little. Default 0.2, negative for none.
 	Bursty float64
 
 	// Runs is the distribution of the runs of one function.

@@ -74,7 +74,7 @@ func Cron(c Config) (Workload, error) {
 	var poisson []int
 	for _, i := range rest {
 		rates[i] *= scale
-		if r.Float64() < c.Bursty {
+		if r.Float64() < c.Bursty && st.mayBurst(i, rates[i], c) {
 			st.sources = append(st.sources, st.bursts(i, rates[i]))
 		} else {
 			poisson = append(poisson, i)
