@@ -94,11 +94,12 @@ func TestEveryGeneratorOffersItsLoad(t *testing.T) {
 
 func TestLoadIsSteadyInSpiteOfBursts(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range uint64(10) {
+		generate := []func(Config) (Workload, error){Azure, Markov}[seed%2]
 		c := Config{Seed: seed, CPUs: 400, Length: 20 * time.Minute, Functions: 1000}
 		var most float64
 		busy := make([]float64, 40)
-		for _, call := range collect(t, must(t)(Azure(c))) {
+		for _, call := range collect(t, must(t)(generate(c))) {
 			busy[call.At/(30*time.Second)] += call.Run.Seconds() / 30 / 400
 		}
 		for _, b := range busy {

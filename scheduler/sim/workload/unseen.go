@@ -16,7 +16,8 @@ func HeavyTail(c Config) (Workload, error) {
 // Markov makes functions in sixteen tenants, each with a Markov chain of its own that
 // lifts and lowers the rates of all its functions together: 0.2, 1 and 4.2 times the
 // mean, for a minute, half a minute and a quarter of one on average. Arrivals are
-// correlated between functions, which neither Azure nor its bursts have.
+// correlated between functions, which neither Azure nor its bursts have. Functions with
+// more than a hundredth of the load stay Poisson, for the reason that they have no bursts.
 //
 // Timers and Bursty of the configuration have no effect.
 func Markov(c Config) (Workload, error) {
@@ -29,10 +30,16 @@ func Markov(c Config) (Workload, error) {
 	// Their mean over time is one.
 	levels, stays := []float64{0.2, 1, 4.2}, []float64{60, 30, 15}
 	members := make([][]int, tenants)
-	for i := range rates {
+	var large []int
+	for i, rate := range rates {
+		if !st.mayBurst(i, rate, c) {
+			large = append(large, i)
+			continue
+		}
 		// By turns, so that no tenant has only popular functions.
 		members[i%tenants] = append(members[i%tenants], i)
 	}
+	st.pool(large, rates, nil, nil)
 	for _, m := range members {
 		st.pool(m, rates, levels, stays)
 	}
