@@ -21,7 +21,7 @@ func TestTopShowsTheWholeClusterThroughAnyNode(t *testing.T) {
 	for _, n := range c.Nodes {
 		cl := c.Client(n)
 		defer cl.Close()
-		begun, sum := false, wire.TopFunction{}
+		begun, led, warm, sum := false, false, false, wire.TopFunction{}
 		var ran float64
 		for top, err := range cl.Top(t.Context(), wire.TopQuery{Interval: 200 * time.Millisecond, Count: 600}) {
 			if err != nil {
@@ -40,10 +40,11 @@ func TestTopShowsTheWholeClusterThroughAnyNode(t *testing.T) {
 						}
 					}
 				}
-				if top.Leader == "" || top.Alive == 0 || top.WindowMS <= 0 || top.ClusterID == "" {
-					t.Errorf("header: %+v", top)
-				}
 			}
+			if top.WindowMS <= 0 || top.ClusterID == "" || top.Alive == 0 {
+				t.Errorf("header: %+v", top)
+			}
+			led = led || top.Leader != "" // a busy machine may hold an election meanwhile
 			for _, node := range top.Nodes {
 				ran += node.CallsPerSecond
 			}
@@ -54,17 +55,17 @@ func TestTopShowsTheWholeClusterThroughAnyNode(t *testing.T) {
 				if f.Calls > 0 && (f.P50MS == nil || f.P99MS == nil || *f.P50MS > *f.P99MS || f.ColdRatio == nil || f.CallsPerSecond <= 0) {
 					t.Errorf("function: %+v", f)
 				}
-				// Who does not answer in time tells its counts later, its load not at all.
-				if whole && (f.Function != "f" || f.Instances != 1 || f.Nodes != 1 || strings.Join(f.Aliases, " ") != "live") {
+				warm = warm || f.Instances == 1 && f.Nodes == 1
+				if f.Function != "f" || strings.Join(f.Aliases, " ") != "live" {
 					t.Errorf("function: %+v", f)
 				}
 			}
-			if sum.Calls >= uint64(3*len(entries)) && ran > 0 {
+			if sum.Calls >= uint64(3*len(entries)) && ran > 0 && led && warm {
 				break
 			}
 		}
-		if sum.Calls != uint64(3*len(entries)) || sum.Forwarded != 3 || sum.Errors != 0 || ran == 0 {
-			t.Errorf("through %s: %+v, ran %v", n.Config.Name, sum, ran)
+		if sum.Calls != uint64(3*len(entries)) || sum.Forwarded != 3 || sum.Errors != 0 || ran == 0 || !led || !warm {
+			t.Errorf("through %s: %+v, ran %v, led %v, warm %v", n.Config.Name, sum, ran, led, warm)
 		}
 	}
 }
