@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/covey-dev/covey/executor/sandbox"
+	"github.com/covey-dev/covey/internal/keepalive"
 	"github.com/covey-dev/covey/plugins"
 )
 
@@ -123,7 +124,7 @@ type instance struct {
 	busy     int
 	served   bool // completed a call
 	lastUsed time.Time
-	clock    float64 // of GreedyDual at the last use
+	clock    keepalive.Clock // at the last use
 	how      endKind
 	why      string // set by the first endLocked
 }

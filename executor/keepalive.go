@@ -3,6 +3,8 @@ package executor
 import (
 	"context"
 	"time"
+
+	"github.com/covey-dev/covey/internal/keepalive"
 )
 
 const (
@@ -127,7 +129,7 @@ func (p *pool) idlePriority() (float64, bool) {
 	if in == nil || int(p.ready.Load()) <= p.leastLocked(time.Now()) {
 		return 0, false
 	}
-	return priority(in.clock, p.calls, p.meanCold, in.spec.Memory), true
+	return keepalive.Priority(in.clock, p.calls, p.meanCold, in.spec.Memory), true
 }
 
 // evict ends the idlest instance, or returns nil when there is none any more.

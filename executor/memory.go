@@ -5,7 +5,8 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"github.com/covey-dev/covey/internal/keepalive"
 )
 
 // ledger shares the node's memory among instances. Each one takes its limit from
@@ -17,10 +18,9 @@ type ledger struct {
 	mu   sync.Mutex
 	used int64 // guarded by mu
 
-	// inflation is GreedyDual's clock, as the bits of a float64: the priority of
-	// the last instance that gave way. What is used later starts above it, which
-	// is how the frequency of long ago loses its weight.
-	inflation atomic.Uint64
+	aging keepalive.Clock // guarded by mu
+	// aged is a copy of aging, as the bits of a float64, for the path of a call.
+	aged atomic.Uint64
 }
 
 // reserve takes n bytes and reports whether they were there.
@@ -48,14 +48,15 @@ func (l *ledger) inUse() int64 {
 	return l.used
 }
 
-func (l *ledger) clock() float64     { return math.Float64frombits(l.inflation.Load()) }
-func (l *ledger) setClock(v float64) { l.inflation.Store(math.Float64bits(v)) }
+// clock is the keep-alive policy's.
+func (l *ledger) clock() keepalive.Clock { return keepalive.Clock(math.Float64frombits(l.aged.Load())) }
 
-// priority is the greedy-dual-size-frequency value of keeping an instance: the
-// clock at its last use plus how often the version is called, times what a start
-// costs, per MiB kept.
-func priority(clock float64, calls uint64, cold time.Duration, memory int64) float64 {
-	return clock + float64(calls)*cold.Seconds()*1e3/(float64(memory)/(1<<20))
+// evicted tells the policy what the instance was worth that gave way.
+func (l *ledger) evicted(priority float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aging.Evicted(priority)
+	l.aged.Store(math.Float64bits(float64(l.aging)))
 }
 
 // reserve takes memory for an instance, ending idle instances of other versions
@@ -91,7 +92,7 @@ func (e *Executor) victim() *instance {
 		}
 		// A call may have taken it meanwhile; then look again.
 		if in := least.evict(); in != nil {
-			e.memory.setClock(max(e.memory.clock(), lowest))
+			e.memory.evicted(lowest)
 			return in
 		}
 	}
