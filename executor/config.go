@@ -61,8 +61,10 @@ type Config struct {
 	// instances early and refuses calls, too large a one invites the kernel to
 	// end processes of its own choice.
 	Memory int64
-	// Starts is how many instances may be starting at once; default the number
-	// of processors, at least 2. More makes every one of them slower.
+	// Starts is how many instances may be starting at once where the contention of
+	// the processors cannot be measured; default their number, at least 2. Where it
+	// can, starts are between half and eight times as many. Too many make every one
+	// of them slower, too few leave a burst of cold calls waiting.
 	Starts int
 	// StartTimeout bounds a start of a version that says nothing else; default
 	// 10 s.

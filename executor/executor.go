@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +16,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/covey-dev/covey/executor/hosts"
+	"github.com/covey-dev/covey/internal/pace"
 	"github.com/covey-dev/covey/plugins"
 )
 
@@ -54,9 +55,11 @@ type Executor struct {
 	wg     sync.WaitGroup // every goroutine of every instance
 
 	memory *ledger
-	starts *semaphore.Weighted // held by instances while they use the processor to start
-	serial atomic.Uint64       // numbers the instances of this life of the daemon
-	boot   string              // tells instances of different lives apart in the logs
+	turns  turnstile // bounds how many instances use the processor to start
+	// pressure measures the processors for the turnstile; nil leaves it at its base.
+	pressure func(now time.Time) (float64, bool)
+	serial   atomic.Uint64 // numbers the instances of this life of the daemon
+	boot     string        // tells instances of different lives apart in the logs
 
 	wake   chan struct{} // tells Run that a pool's warmth or demand has changed
 	hunger atomic.Bool   // the Scale hook refused an instance to waiting calls
@@ -85,6 +88,7 @@ func New(cfg Config) (*Executor, error) {
 		return nil, err
 	}
 	e.hosts = pool
+	e.pressure = pace.NewPressure("/proc", runtime.NumCPU()).Measure
 	return e, nil
 }
 
@@ -100,7 +104,7 @@ func newExecutor(cfg Config, launch launcher) (*Executor, error) {
 		logs:   logs,
 		log:    cfg.Logger.With().Str("component", "executor").Logger(),
 		memory: &ledger{budget: cfg.Memory},
-		starts: semaphore.NewWeighted(int64(cfg.Starts)),
+		turns:  turnstile{limit: pace.NewLimit(cfg.Starts)},
 		boot:   bootID(),
 		wake:   make(chan struct{}, 1),
 	}

@@ -68,12 +68,23 @@ func (e *Executor) tend() {
 			unused = append(unused, p)
 		}
 	}
+	e.measure(now)
 	e.announce()
 	e.serveGates()
 	e.logs.closeIdle(now)
 	if len(unused) > 0 {
 		e.dropPools(unused)
 	}
+}
+
+// measure lets the number of starts at once follow the processors.
+func (e *Executor) measure(now time.Time) {
+	var pressure float64
+	var ok bool
+	if e.pressure != nil {
+		pressure, ok = e.pressure(now)
+	}
+	e.turns.observe(pressure, ok, now)
 }
 
 // announce tells OnWarm which pools got their first instance or lost their last.

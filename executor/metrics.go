@@ -21,6 +21,7 @@ type metrics struct {
 
 	depth, limit, inFlight, instances, reserved, budget, logLines *prometheus.Desc
 	share, entered, waiting                                       *prometheus.Desc
+	startLimit, startQueue                                        *prometheus.Desc
 }
 
 // poolMetrics are the metrics of one function, looked up once.
@@ -66,16 +67,18 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 			Help:    "Time of the steps of starts that a call waited for.",
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2.5, 14),
 		}, []string{"runtime", "step"}),
-		depth:     desc("queue_depth", "Calls waiting for a slot.", "function"),
-		limit:     desc("queue_limit", "Calls that may wait for a slot.", "function"),
-		inFlight:  desc("in_flight", "Calls in instances.", "function"),
-		instances: desc("instances", "Living instances by state.", "function", "state"),
-		reserved:  desc("memory_reserved_bytes", "Memory limits of all living instances."),
-		budget:    desc("memory_budget_bytes", "Memory that instances may have together."),
-		share:     desc("reserved_share", "Calls that reserved concurrency lets run here at once.", "function"),
-		entered:   desc("reserved_in_use", "Calls that reserved concurrency has let in.", "function"),
-		waiting:   desc("reserved_waiting", "Calls that wait for reserved concurrency.", "function"),
-		logLines:  desc("log_lines_dropped_total", "Lines of output that could not be kept."),
+		depth:      desc("queue_depth", "Calls waiting for a slot.", "function"),
+		limit:      desc("queue_limit", "Calls that may wait for a slot.", "function"),
+		inFlight:   desc("in_flight", "Calls in instances.", "function"),
+		instances:  desc("instances", "Living instances by state.", "function", "state"),
+		reserved:   desc("memory_reserved_bytes", "Memory limits of all living instances."),
+		budget:     desc("memory_budget_bytes", "Memory that instances may have together."),
+		share:      desc("reserved_share", "Calls that reserved concurrency lets run here at once.", "function"),
+		entered:    desc("reserved_in_use", "Calls that reserved concurrency has let in.", "function"),
+		waiting:    desc("reserved_waiting", "Calls that wait for reserved concurrency.", "function"),
+		startLimit: desc("start_limit", "Instances that may be starting at once, by how contended the processors are."),
+		startQueue: desc("start_queue_depth", "Starts waiting for their turn."),
+		logLines:   desc("log_lines_dropped_total", "Lines of output that could not be kept."),
 	}
 	return m, registerer.Register(m)
 }
@@ -139,7 +142,10 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, v := range m.vectors() {
 		v.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{m.depth, m.limit, m.inFlight, m.instances, m.reserved, m.budget, m.logLines, m.share, m.entered, m.waiting} {
+	for _, d := range []*prometheus.Desc{
+		m.depth, m.limit, m.inFlight, m.instances, m.reserved, m.budget, m.logLines, m.share, m.entered, m.waiting,
+		m.startLimit, m.startQueue,
+	} {
 		ch <- d
 	}
 }
@@ -181,6 +187,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.reserved, int(m.e.memory.inUse()))
 	gauge(m.budget, int(m.e.cfg.Memory))
+	limit, queued := m.e.turns.figures()
+	gauge(m.startLimit, limit)
+	gauge(m.startQueue, queued)
 	ch <- prometheus.MustNewConstMetric(m.logLines, prometheus.CounterValue, float64(m.e.logs.dropped.Load()))
 }
 

@@ -59,6 +59,7 @@ func TestMetricsTellDepthLimitDropsStartsAndStates(t *testing.T) {
 			"memory_reserved_bytes[]":                 128 << 20,
 			"queue_depth[default/hello]":              1,
 			"queue_limit[default/hello]":              1,
+			"start_limit[]":                           1000,
 			"refused_total[default/hello queue_full]": 1,
 			"starts_total[default/hello ok]":          1,
 		}
@@ -76,6 +77,7 @@ func TestMetricsTellDepthLimitDropsStartsAndStates(t *testing.T) {
 			"memory_budget_bytes[]":                   1 << 30,
 			"memory_reserved_bytes[]":                 128 << 20,
 			"queue_limit[default/hello]":              1,
+			"start_limit[]":                           1000,
 			"refused_total[default/hello queue_full]": 1,
 			"starts_total[default/hello ok]":          1,
 		}
@@ -84,7 +86,7 @@ func TestMetricsTellDepthLimitDropsStartsAndStates(t *testing.T) {
 		}
 		r.Reconcile(nil)
 		time.Sleep(2 * time.Second)
-		if diff := cmp.Diff(map[string]float64{"memory_budget_bytes[]": 1 << 30}, series(t, registry)); diff != "" {
+		if diff := cmp.Diff(map[string]float64{"memory_budget_bytes[]": 1 << 30, "start_limit[]": 1000}, series(t, registry)); diff != "" {
 			t.Errorf("without the function (-want +got):\n%s", diff)
 		}
 	})

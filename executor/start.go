@@ -22,13 +22,13 @@ const starvedPause = 50 * time.Millisecond
 // process is left.
 func (in *instance) start() error {
 	p, e := in.p, in.p.e
-	if err := e.starts.Acquire(in.ctx, 1); err != nil {
+	if err := e.turns.enter(in.ctx, p.key); err != nil {
 		return err
 	}
-	burst := time.AfterFunc(startBurst, func() { e.starts.Release(1) })
+	burst := time.AfterFunc(startBurst, func() { e.turns.leave(p.key) })
 	defer func() {
 		if burst.Stop() {
-			e.starts.Release(1)
+			e.turns.leave(p.key)
 		}
 	}()
 	// It may have waited for its turn, and the world has changed.

@@ -11,6 +11,7 @@
 package fairshare
 
 import (
+	"iter"
 	"math"
 	"time"
 )
@@ -93,19 +94,36 @@ func (s *Shares[K]) Want(k K, n float64, now time.Time) {
 
 func (a *account) wanting(now time.Time) bool { return a.wants > 0 && now.Before(a.until) }
 
-// Waiting counts those whose wish counts now. It forgets accounts without
-// holdings, wishes and use.
+// Waiting counts those whose wish counts now.
 func (s *Shares[K]) Waiting(now time.Time) (n int) {
-	for k, a := range s.accounts {
+	for _, a := range s.accounts {
 		if a.wanting(now) {
 			n++
-			continue
-		}
-		if a.settle(now); a.held == 0 && a.used < negligible {
-			delete(s.accounts, k)
 		}
 	}
 	return n
+}
+
+// Forget drops the accounts without holdings, wishes and use. It is to be called
+// now and then.
+func (s *Shares[K]) Forget(now time.Time) {
+	for k, a := range s.accounts {
+		if a.settle(now); a.held == 0 && a.used < negligible && !a.wanting(now) {
+			delete(s.accounts, k)
+		}
+	}
+}
+
+// Least returns which of the candidates has used and holds the least, the first
+// among equals. It reports false when there are none.
+func (s *Shares[K]) Least(candidates iter.Seq[K], now time.Time) (least K, ok bool) {
+	lowest := math.Inf(1)
+	for k := range candidates {
+		if w := s.account(k, now).weight(0); w < lowest {
+			least, lowest, ok = k, w, true
+		}
+	}
+	return least, ok
 }
 
 // First returns who is next of those who wait: who has used and holds the least,
@@ -145,6 +163,18 @@ func compare(a, b *account) float64 {
 		return -1
 	}
 	return a.weight(a.wants) - b.weight(b.wants)
+}
+
+// Before tells whether k may take n now: nobody waits, or all who do would have
+// more then, or as much and have come later.
+func (s *Shares[K]) Before(k K, n float64, now time.Time) bool {
+	a := s.account(k, now)
+	w := s.first(now, a)
+	if w == nil {
+		return true
+	}
+	d := a.weight(n) - w.weight(w.wants)
+	return d < 0 || d == 0 && a.wanting(now) && a.arrival < w.arrival
 }
 
 // Yields tells whether k should give n of what it holds to the first who waits:

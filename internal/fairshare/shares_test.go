@@ -53,7 +53,7 @@ func TestWishThatIsNotRenewedLapses(t *testing.T) {
 	if _, ok := s.First(now); ok || s.Waiting(now) != 0 {
 		t.Error("a wish outlives its time")
 	}
-	if len(s.accounts) != 0 {
+	if s.Forget(now); len(s.accounts) != 0 {
 		t.Errorf("%d accounts are kept for nothing", len(s.accounts))
 	}
 }
@@ -70,6 +70,26 @@ func TestUseFades(t *testing.T) {
 	s.Want("never", 1, now)
 	if a, b := s.accounts["once"].weight(0), s.accounts["never"].weight(0); a-b > negligible {
 		t.Errorf("use of ten minutes ago still weighs %v", a)
+	}
+}
+
+func TestNobodyOvertakesOneWithLess(t *testing.T) {
+	t.Parallel()
+	var s Shares[string]
+	s.Hold("much", 5, epoch)
+	if !s.Before("much", 1, epoch) {
+		t.Error("nobody waits, and yet it may not")
+	}
+	s.Want("little", 1, epoch)
+	if s.Before("much", 1, epoch) || s.Before("newcomer", 1, epoch) {
+		t.Error("one who waits is overtaken")
+	}
+	if !s.Before("little", 1, epoch) || !s.Before("tiny", 0.5, epoch) {
+		t.Error("the one with the least may not")
+	}
+	order := func(yield func(string) bool) { _ = yield("much") && yield("x") && yield("y") }
+	if k, ok := s.Least(order, epoch); !ok || k != "x" {
+		t.Errorf("the least of all is %q", k)
 	}
 }
 
@@ -135,4 +155,3 @@ func TestGreedyHoldersEndUpEqual(t *testing.T) {
 		}
 	})
 }
-
