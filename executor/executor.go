@@ -63,6 +63,8 @@ type Executor struct {
 
 	wake   chan struct{} // tells Run that a pool's warmth or demand has changed
 	hunger atomic.Bool   // the Scale hook refused an instance to waiting calls
+	// contended is what was logged last; only Run's goroutine touches it.
+	contended bool
 }
 
 // New checks the configuration and wires an Executor. It starts nothing.
@@ -172,7 +174,7 @@ func (e *Executor) Invoke(ctx context.Context, spec *Spec, req *Request) (*Respo
 		if err != nil {
 			return nil, err
 		}
-		g, err := p.acquire(ctx, req.Deadline)
+		g, err := p.acquire(ctx, req.Deadline, req.Wait)
 		if err != nil {
 			entered.leave()
 		}

@@ -40,7 +40,7 @@ func (p *pool) grow() {
 		now := time.Now()
 		p.mu.Lock()
 		if !p.shortLocked(now) {
-			starved := p.queue.n > 0 && now.Before(p.starved)
+			starved := p.queue.n > 0 && p.probingLocked(now)
 			p.mu.Unlock()
 			if starved {
 				p.e.hungry()
@@ -146,6 +146,7 @@ func (p *pool) welcome(in *instance) {
 	in.state, in.readyAt, in.lastUsed = StateReady, now, now
 	p.ready.Add(1)
 	p.meanCold = average(p.meanCold, now.Sub(in.asked))
+	p.starved = time.Time{}
 	// Calls that wait get their slots under the same lock under which the start
 	// stops counting as room in the queue: nobody can slip in between.
 	for i := range in.spec.concurrency() {
@@ -157,6 +158,7 @@ func (p *pool) welcome(in *instance) {
 			p.slots = append(p.slots, s)
 		}
 	}
+	p.queue.keepAll() // they stand behind calls that run now
 	p.queued.Store(int32(p.queue.n))
 	p.free.Store(int32(len(p.slots)))
 	p.endIfRetiredLocked(in)

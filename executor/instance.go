@@ -123,6 +123,7 @@ type instance struct {
 	state    State
 	busy     int
 	served   bool // completed a call
+	yielding bool // ends for another version once its calls have ended
 	lastUsed time.Time
 	clock    keepalive.Clock // at the last use
 	how      endKind
@@ -275,9 +276,12 @@ func (in *instance) bury(cause error) {
 	}
 	// Only now: memory that is given back earlier would be promised twice.
 	if in.reserved {
-		p.e.memory.release(in.spec.Memory)
+		p.e.memory.release(p.key, in.spec.Memory, in.yielding, time.Now())
 	}
 	close(in.dead)
+	if in.reserved && p.e.memory.contended.Load() > 0 {
+		p.e.feed()
+	}
 	p.settle(cause)
 }
 

@@ -69,6 +69,7 @@ func (e *Executor) tend() {
 		}
 	}
 	e.measure(now)
+	e.tidyMemory(now)
 	e.announce()
 	e.serveGates()
 	e.logs.closeIdle(now)
@@ -85,6 +86,23 @@ func (e *Executor) measure(now time.Time) {
 		pressure, ok = e.pressure(now)
 	}
 	e.turns.observe(pressure, ok, now)
+}
+
+// tidyMemory forgets who waited for memory, and logs when the first begins to wait
+// and when nobody does any more.
+func (e *Executor) tidyMemory(now time.Time) {
+	e.memory.tidy(now)
+	waiting := int(e.memory.contended.Load())
+	if (waiting > 0) == e.contended {
+		return
+	}
+	e.contended = waiting > 0
+	if e.contended {
+		e.log.Warn().Int("waiting", waiting).Int64("budget_bytes", e.memory.budget).
+			Msg("functions wait for memory and share it by turns")
+	} else {
+		e.log.Info().Msg("no function waits for memory any more")
+	}
 }
 
 // announce tells OnWarm which pools got their first instance or lost their last.
@@ -115,8 +133,28 @@ func (p *pool) reap(now time.Time) {
 		if in == nil || now.Sub(in.lastUsed) < spec.IdleTTL || int(p.ready.Load()) <= p.leastLocked(now) {
 			return
 		}
-		p.endLocked(in, endGraceful, "idle")
+		p.evictLocked(in, evictIdle)
 	}
+}
+
+// eviction is a reason of ours to end an instance that is well.
+type eviction struct {
+	label string // in the metrics
+	why   string
+	how   endKind
+}
+
+// The evictions. Where a call waits for the memory, they are not gentle.
+var (
+	evictIdle   = eviction{"idle", "idle", endGraceful}
+	evictMemory = eviction{"memory", "memory was needed for another function", endNow}
+	evictShare  = eviction{"share", "another function's turn to have the memory", endNow}
+)
+
+// evictLocked ends an instance without work.
+func (p *pool) evictLocked(in *instance, ev eviction) {
+	p.m.evictions.WithLabelValues(ev.label).Inc()
+	p.endLocked(in, ev.how, ev.why)
 }
 
 // idlestLocked returns the instance without work that was used the longest time
@@ -151,8 +189,7 @@ func (p *pool) evict() *instance {
 	if in == nil || int(p.ready.Load()) <= p.leastLocked(time.Now()) {
 		return nil
 	}
-	// At once, not gently: a call waits for the memory.
-	p.endLocked(in, endNow, "memory was needed for another function")
+	p.evictLocked(in, evictMemory)
 	return in
 }
 

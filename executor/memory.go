@@ -5,7 +5,9 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/covey-dev/covey/internal/fairshare"
 	"github.com/covey-dev/covey/internal/keepalive"
 )
 
@@ -15,30 +17,92 @@ import (
 type ledger struct {
 	budget int64
 
-	mu   sync.Mutex
-	used int64 // guarded by mu
+	mu     sync.Mutex
+	used   int64                 // guarded by mu
+	shares fairshare.Shares[Key] // guarded by mu; who holds and who waits for memory
+	// yielding is what instances hold that end for those who wait.
+	yielding int64 // guarded by mu
+
+	// contended counts the versions that wait for memory. It may count some for a
+	// moment that do not wait any more.
+	contended atomic.Int32
 
 	aging keepalive.Clock // guarded by mu
 	// aged is a copy of aging, as the bits of a float64, for the path of a call.
 	aged atomic.Uint64
 }
 
-// reserve takes n bytes and reports whether they were there.
-func (l *ledger) reserve(n int64) bool {
+// reserve takes n bytes for key. Without them it tells whether it is for key to
+// make room, and not for another version that waits and has had less.
+func (l *ledger) reserve(key Key, n int64, now time.Time) (taken, next bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.shares.Before(key, float64(n), now) {
+		return false, false
+	}
 	if l.used+n > l.budget {
-		return false
+		return false, true
 	}
 	l.used += n
-	return true
+	l.shares.Hold(key, float64(n), now)
+	l.wantLocked(key, 0, now)
+	return true, true
 }
 
-// release gives n bytes back.
-func (l *ledger) release(n int64) {
+// release gives n bytes back that key had.
+func (l *ledger) release(key Key, n int64, yielded bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used -= n
+	l.shares.Hold(key, -float64(n), now)
+	if yielded {
+		l.yielding -= n
+	}
+}
+
+// want says that calls of key wait for n bytes; 0 takes that back. It has to be
+// repeated every second.
+func (l *ledger) want(key Key, n int64, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wantLocked(key, n, now)
+}
+
+func (l *ledger) wantLocked(key Key, n int64, now time.Time) {
+	if n > 0 || l.contended.Load() > 0 {
+		l.shares.Want(key, float64(n), now)
+		l.contended.Store(int32(l.shares.Waiting(now)))
+	}
+}
+
+// tidy forgets those who neither hold nor want anything any more.
+func (l *ledger) tidy(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shares.Forget(now)
+	l.contended.Store(int32(l.shares.Waiting(now)))
+}
+
+// next returns the version that waits and has had the least.
+func (l *ledger) next(now time.Time) (Key, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key, wants := l.shares.First(now)
+	return key, wants > 0
+}
+
+// yields tells whether an instance of key, with n bytes, should end for a version
+// that waits and has had less. No more do than that one needs.
+func (l *ledger) yields(key Key, n int64, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, wants := l.shares.First(now)
+	coming := l.budget - l.used + l.yielding
+	if float64(coming) >= wants || !l.shares.Yields(key, now) {
+		return false
+	}
+	l.yielding += n
+	return true
 }
 
 // inUse returns what is reserved, which is 0 only when no instance is left.
@@ -61,9 +125,13 @@ func (l *ledger) evicted(priority float64) {
 
 // reserve takes memory for an instance, ending idle instances of other versions
 // in the order of their priority as long as that is needed. It reports false
-// when all that is left is in use or kept warm on purpose.
-func (e *Executor) reserve(ctx context.Context, memory int64) bool {
-	for !e.memory.reserve(memory) {
+// when all that is left is in use or kept warm on purpose, or due to others first.
+func (e *Executor) reserve(ctx context.Context, key Key, memory int64) bool {
+	for {
+		taken, next := e.memory.reserve(key, memory, time.Now())
+		if taken || !next {
+			return taken
+		}
 		victim := e.victim()
 		if victim == nil {
 			return false
@@ -74,7 +142,6 @@ func (e *Executor) reserve(ctx context.Context, memory int64) bool {
 			return false
 		}
 	}
-	return true
 }
 
 // victim ends the idle instance that is worth the least, or returns nil.

@@ -16,12 +16,12 @@ type metrics struct {
 	registerer prometheus.Registerer
 	e          *Executor
 
-	calls, refused, cold, starts, exits *prometheus.CounterVec
-	duration, startSeconds, startSteps  *prometheus.HistogramVec
+	calls, refused, cold, starts, exits, evictions *prometheus.CounterVec
+	duration, startSeconds, startSteps             *prometheus.HistogramVec
 
 	depth, limit, inFlight, instances, reserved, budget, logLines *prometheus.Desc
 	share, entered, waiting                                       *prometheus.Desc
-	startLimit, startQueue                                        *prometheus.Desc
+	startLimit, startQueue, memoryQueue                           *prometheus.Desc
 }
 
 // poolMetrics are the metrics of one function, looked up once.
@@ -29,7 +29,7 @@ type poolMetrics struct {
 	drops, crashLoop, gone, noMemory, startFailed prometheus.Counter // refused calls by reason
 	ok, failed, timedOut, lost, cancelled         prometheus.Counter // calls by outcome
 	cold                                          prometheus.Counter
-	starts, exits                                 *prometheus.CounterVec
+	starts, exits, evictions                      *prometheus.CounterVec
 	duration, startSeconds                        prometheus.Observer
 }
 
@@ -58,6 +58,7 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 		cold:       counter("cold_calls_total", "Calls that waited for an instance to start."),
 		starts:     counter("starts_total", "Instances started, by result.", "result"),
 		exits:      counter("exits_total", "Instances that ended after they were ready, by reason.", "reason"),
+		evictions:  counter("evictions_total", "Healthy instances ended by the node, by reason.", "reason"),
 		duration: histogram("call_duration_seconds", "Time of calls in instances.",
 			prometheus.ExponentialBuckets(50e-6, 2.5, 16)),
 		startSeconds: histogram("start_duration_seconds", "Time from launching an instance until it is ready.",
@@ -67,18 +68,19 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 			Help:    "Time of the steps of starts that a call waited for.",
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2.5, 14),
 		}, []string{"runtime", "step"}),
-		depth:      desc("queue_depth", "Calls waiting for a slot.", "function"),
-		limit:      desc("queue_limit", "Calls that may wait for a slot.", "function"),
-		inFlight:   desc("in_flight", "Calls in instances.", "function"),
-		instances:  desc("instances", "Living instances by state.", "function", "state"),
-		reserved:   desc("memory_reserved_bytes", "Memory limits of all living instances."),
-		budget:     desc("memory_budget_bytes", "Memory that instances may have together."),
-		share:      desc("reserved_share", "Calls that reserved concurrency lets run here at once.", "function"),
-		entered:    desc("reserved_in_use", "Calls that reserved concurrency has let in.", "function"),
-		waiting:    desc("reserved_waiting", "Calls that wait for reserved concurrency.", "function"),
-		startLimit: desc("start_limit", "Instances that may be starting at once, by how contended the processors are."),
-		startQueue: desc("start_queue_depth", "Starts waiting for their turn."),
-		logLines:   desc("log_lines_dropped_total", "Lines of output that could not be kept."),
+		depth:       desc("queue_depth", "Calls waiting for a slot.", "function"),
+		limit:       desc("queue_limit", "Calls that may wait for a slot.", "function"),
+		inFlight:    desc("in_flight", "Calls in instances.", "function"),
+		instances:   desc("instances", "Living instances by state.", "function", "state"),
+		reserved:    desc("memory_reserved_bytes", "Memory limits of all living instances."),
+		budget:      desc("memory_budget_bytes", "Memory that instances may have together."),
+		share:       desc("reserved_share", "Calls that reserved concurrency lets run here at once.", "function"),
+		entered:     desc("reserved_in_use", "Calls that reserved concurrency has let in.", "function"),
+		waiting:     desc("reserved_waiting", "Calls that wait for reserved concurrency.", "function"),
+		startLimit:  desc("start_limit", "Instances that may be starting at once, by how contended the processors are."),
+		startQueue:  desc("start_queue_depth", "Starts waiting for their turn."),
+		memoryQueue: desc("memory_queue_depth", "Versions whose calls wait for memory."),
+		logLines:    desc("log_lines_dropped_total", "Lines of output that could not be kept."),
 	}
 	return m, registerer.Register(m)
 }
@@ -89,7 +91,7 @@ func (m *metrics) unregister() { m.registerer.Unregister(m) }
 // vectors are the metrics that count by themselves; the others are read from the
 // pools.
 func (m *metrics) vectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds, m.startSteps}
+	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.duration, m.startSeconds, m.startSteps}
 }
 
 // pool looks up the metrics of a version's function.
@@ -112,6 +114,7 @@ func (m *metrics) pool(key Key) *poolMetrics {
 		cold:         m.cold.WithLabelValues(fn),
 		starts:       curry(m.starts),
 		exits:        curry(m.exits),
+		evictions:    curry(m.evictions),
 		duration:     m.duration.WithLabelValues(fn),
 		startSeconds: m.startSeconds.WithLabelValues(fn),
 	}
@@ -132,7 +135,7 @@ func (m *metrics) forget(key Key) {
 	labels := prometheus.Labels{"function": key.App + "/" + key.Function}
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.duration, m.startSeconds, m.startSteps} {
+	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.duration, m.startSeconds, m.startSteps} {
 		v.DeletePartialMatch(labels)
 	}
 }
@@ -144,7 +147,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 	for _, d := range []*prometheus.Desc{
 		m.depth, m.limit, m.inFlight, m.instances, m.reserved, m.budget, m.logLines, m.share, m.entered, m.waiting,
-		m.startLimit, m.startQueue,
+		m.startLimit, m.startQueue, m.memoryQueue,
 	} {
 		ch <- d
 	}
@@ -190,6 +193,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	limit, queued := m.e.turns.figures()
 	gauge(m.startLimit, limit)
 	gauge(m.startQueue, queued)
+	gauge(m.memoryQueue, int(m.e.memory.contended.Load()))
 	ch <- prometheus.MustNewConstMetric(m.logLines, prometheus.CounterValue, float64(m.e.logs.dropped.Load()))
 }
 

@@ -39,7 +39,7 @@ type pool struct {
 	queue    waitQueue              // guarded by mu
 	failing  backoff                // guarded by mu
 	ahead    ahead                  // guarded by mu; instances that were asked for before calls
-	starved  time.Time              // guarded by mu; until then memory is not asked for again
+	starved  time.Time              // guarded by mu; until then memory is not asked for again, zero when it was there
 	calls    uint64                 // guarded by mu; since the version last had no instance
 	meanRun  time.Duration          // guarded by mu; moving average, 0 while unknown
 	meanCold time.Duration          // guarded by mu; moving average, 0 while unknown
@@ -61,7 +61,7 @@ func (p *pool) adopt(spec *Spec) {
 }
 
 // acquire finds a slot for a call, or waits for one within the queue's bounds.
-func (p *pool) acquire(ctx context.Context, deadline time.Time) (grant, error) {
+func (p *pool) acquire(ctx context.Context, deadline time.Time, patient bool) (grant, error) {
 	p.mu.Lock()
 	// The slot used last, so that what is not needed falls idle and can go.
 	if n := len(p.slots); n > 0 && p.closed == nil {
@@ -71,7 +71,7 @@ func (p *pool) acquire(ctx context.Context, deadline time.Time) (grant, error) {
 		p.mu.Unlock()
 		return grant{slot: s}, nil
 	}
-	w, err := p.enqueueLocked(time.Now())
+	w, err := p.enqueueLocked(time.Now(), patient)
 	p.mu.Unlock()
 	if err != nil {
 		return grant{}, err
@@ -91,7 +91,7 @@ func (p *pool) takeLocked(s *slot) {
 
 // enqueueLocked admits a call to the queue, or says why not. A full queue starts
 // an instance wherever one is allowed: refusing is worse than a cold start.
-func (p *pool) enqueueLocked(now time.Time) (*waiter, error) {
+func (p *pool) enqueueLocked(now time.Time, patient bool) (*waiter, error) {
 	if p.closed != nil {
 		return nil, p.closed
 	}
@@ -110,6 +110,8 @@ func (p *pool) enqueueLocked(now time.Time) (*waiter, error) {
 		}
 	}
 	w := p.waiters.get(now)
+	// Who stands behind calls in instances keeps the place when they have to go.
+	w.patient = patient || p.ready.Load() > 0
 	p.queue.push(w)
 	p.queued.Store(int32(p.queue.n))
 	p.retired = false
@@ -125,9 +127,14 @@ func (p *pool) roomLocked(spec *Spec) int {
 // mayStartLocked tells whether the hard limits allow one more instance.
 func (p *pool) mayStartLocked(spec *Spec, now time.Time) bool {
 	count := int(p.ready.Load() + p.starting.Load())
-	starved := count > 0 && now.Before(p.starved)
+	starved := (count > 0 || p.queue.patient > 0) && now.Before(p.starved)
+	// After memory was missing, one start at a time finds out whether it still is.
+	starved = starved || p.probingLocked(now) && p.starting.Load() > 0
 	return p.closed == nil && (spec.Max == 0 || count < spec.Max) && !p.failing.active(now) && !starved
 }
+
+// probingLocked tells whether memory was missing a moment ago.
+func (p *pool) probingLocked(now time.Time) bool { return now.Before(p.starved.Add(probeFor)) }
 
 // await waits for the grant of a queued call.
 func (p *pool) await(ctx context.Context, deadline time.Time, w *waiter) (grant, error) {
@@ -168,6 +175,9 @@ func (p *pool) leave(w *waiter) grant {
 	// Whoever granted a slot did so under the lock and has filled the channel.
 	left := p.queue.remove(w)
 	p.queued.Store(int32(p.queue.n))
+	if p.queue.n == 0 && p.e.memory.contended.Load() > 0 {
+		p.e.memory.want(p.key, 0, time.Now())
+	}
 	p.mu.Unlock()
 	if !left {
 		if g := <-w.ch; g.slot != nil {
@@ -193,11 +203,19 @@ func (p *pool) release(s *slot, now time.Time, took time.Duration) {
 		p.failing.succeed()
 		p.meanRun = average(p.meanRun, took)
 	}
-	if in.state == StateReady {
+	contended := p.e.memory.contended.Load() > 0
+	if in.state == StateReady && (!contended && !in.yielding || !p.yieldLocked(in, now)) {
 		p.offerLocked(s)
 		p.endIfRetiredLocked(in)
 	}
+	idle := in.idleLocked()
+	if contended && p.queue.n == 0 {
+		p.e.memory.want(p.key, 0, now)
+	}
 	p.mu.Unlock()
+	if contended && idle {
+		p.e.feed() // it may give way
+	}
 	entered.leave()
 }
 
@@ -224,16 +242,21 @@ func average(mean, value time.Duration) time.Duration {
 }
 
 // settle restores the invariants after the pool has lost an instance, or hoped
-// for one in vain: without any instance nobody can wait, and with fewer starting
-// fewer can. cause is what callers are told in the first case; nil means that
-// nothing speaks against starting another one.
+// for one in vain: without any instance nobody can wait but patiently for memory,
+// and with fewer starting fewer can. cause is what callers are told in the first
+// case; nil means that nothing speaks against starting another one.
 func (p *pool) settle(cause error) {
+	hopeless := errors.Is(cause, ErrNoCapacity) && p.e.hopeless(p)
 	p.mu.Lock()
 	if p.ready.Load()+p.starting.Load() == 0 {
 		if cause == nil && p.failing.active(time.Now()) {
 			cause = p.failing.err(p.key)
 		}
-		if cause != nil {
+		switch {
+		case cause == nil:
+		case errors.Is(cause, ErrNoCapacity) && !hopeless:
+			p.countRefusedLocked(p.refuseHastyLocked(cause), cause)
+		default:
 			p.countRefusedLocked(p.refuseLocked(0, cause), cause)
 		}
 		p.calls = 0
@@ -260,6 +283,20 @@ func (p *pool) countRefusedLocked(n int, cause error) {
 func (p *pool) refuseLocked(keep int, cause error) (refused int) {
 	for ; p.queue.n > keep; refused++ {
 		p.queue.popNewest().ch <- grant{err: cause}
+	}
+	p.queued.Store(int32(p.queue.n))
+	return refused
+}
+
+// refuseHastyLocked sends those away who do not want to wait for memory.
+func (p *pool) refuseHastyLocked(cause error) (refused int) {
+	for w := p.queue.head; w != nil; {
+		next := w.next
+		if !w.patient && p.queue.remove(w) {
+			w.ch <- grant{err: cause}
+			refused++
+		}
+		w = next
 	}
 	p.queued.Store(int32(p.queue.n))
 	return refused

@@ -23,6 +23,9 @@ type waiter struct {
 	since      time.Time
 	prev, next *waiter
 	queued     bool
+	// patient calls stay when there is no memory for an instance; others are told at
+	// once, so that they can go to another node.
+	patient bool
 }
 
 // waitQueue holds calls in the order of their arrival. Taking one out of the
@@ -30,6 +33,7 @@ type waiter struct {
 type waitQueue struct {
 	head, tail *waiter
 	n          int
+	patient    int // of them
 }
 
 // push adds a call that came last.
@@ -42,6 +46,9 @@ func (q *waitQueue) push(w *waiter) {
 	}
 	q.tail = w
 	q.n++
+	if w.patient {
+		q.patient++
+	}
 }
 
 // pop takes the oldest waiter, or returns nil.
@@ -80,7 +87,21 @@ func (q *waitQueue) remove(w *waiter) bool {
 	}
 	w.prev, w.next, w.queued = nil, nil, false
 	q.n--
+	if w.patient {
+		q.patient--
+	}
 	return true
+}
+
+// keepAll makes all waiters patient.
+func (q *waitQueue) keepAll() {
+	if q.patient == q.n {
+		return
+	}
+	for w := q.head; w != nil; w = w.next {
+		w.patient = true
+	}
+	q.patient = q.n
 }
 
 // waiters recycles waiters. One is given back only by its caller, which has

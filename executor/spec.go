@@ -105,6 +105,10 @@ type Request struct {
 	// executor has timers for both anyway, and a context with a deadline costs a
 	// warm call more than the rest of the executor.
 	Deadline time.Time
+	// Wait lets the call wait when this node has no memory for an instance, until it
+	// is the version's turn; otherwise that is ErrNoCapacity at once. It is for calls
+	// that no other node has room for.
+	Wait bool
 }
 
 // Response is how a call went. Invoke returns one for every call that reached an

@@ -14,9 +14,13 @@ import (
 // still running after that is probably waiting for something else.
 const startBurst = 250 * time.Millisecond
 
-// starvedPause is how long a version that has instances, but got no memory for
-// another one, waits before it tries again.
+// starvedPause is how long a version that has instances or patient calls, but got
+// no memory for another instance, waits before it tries again. It is woken sooner
+// when memory is freed and it is next.
 const starvedPause = 50 * time.Millisecond
+
+// probeFor is how long after that starts are tried one at a time.
+const probeFor = time.Second
 
 // start brings the instance from nothing to READY. After an error nothing of a
 // process is left.
@@ -35,7 +39,7 @@ func (in *instance) start() error {
 	if !p.confirm(in) {
 		return errNotNeeded
 	}
-	if !e.reserve(in.ctx, in.spec.Memory) {
+	if !e.reserve(in.ctx, p.key, in.spec.Memory) {
 		return ErrNoCapacity
 	}
 	in.reserved = true
@@ -81,7 +85,7 @@ func (in *instance) startFailed(err error) error {
 	case errors.Is(err, ErrNoCapacity):
 		p.m.starts.WithLabelValues("no_memory").Inc()
 		p.mu.Lock()
-		p.starved = time.Now().Add(starvedPause)
+		p.starveLocked(in, time.Now())
 		p.mu.Unlock()
 		return err
 	}

@@ -50,13 +50,16 @@ const (
 	ReasonOnly
 	// ReasonKey: the node that the call's key belongs to.
 	ReasonKey
+	// ReasonWait: no node had memory for it, so that it waits here. It is not
+	// Place's reason but that of the invocation path.
+	ReasonWait
 
 	reasonEnd
 )
 
 // String returns the reason as one word.
 func (r Reason) String() string {
-	names := [reasonEnd]string{"unknown", "warm", "idle", "choice", "widened", "kept", "last-hop", "only", "key"}
+	names := [reasonEnd]string{"unknown", "warm", "idle", "choice", "widened", "kept", "last-hop", "only", "key", "wait"}
 	if r >= reasonEnd {
 		return fmt.Sprintf("reason(%d)", uint8(r))
 	}

@@ -126,19 +126,17 @@ func (s *Shares[K]) Least(candidates iter.Seq[K], now time.Time) (least K, ok bo
 	return least, ok
 }
 
-// First returns who is next of those who wait: who has used and holds the least,
-// with what it wants. Among equals the first to come is.
-func (s *Shares[K]) First(now time.Time) (first K, ok bool) {
+// First returns who is next of those who wait, and for how much: who has used and
+// holds the least, with what it wants. Among equals the first to come is. What is
+// wanted is 0 when nobody waits.
+func (s *Shares[K]) First(now time.Time) (first K, wants float64) {
 	best := s.first(now, nil)
-	if best == nil {
-		return first, false
-	}
 	for k, a := range s.accounts {
 		if a == best {
-			return k, true
+			return k, a.wants
 		}
 	}
-	return first, false
+	return first, 0
 }
 
 // first is First without but.

@@ -18,7 +18,7 @@ func TestTheLeastUseGoesFirst(t *testing.T) {
 	now = now.Add(time.Minute)
 	s.Want("much", 1, now)
 	s.Want("little", 1, now)
-	if k, ok := s.First(now); !ok || k != "little" {
+	if k, n := s.First(now); n != 1 || k != "little" {
 		t.Errorf("first is %q", k)
 	}
 	s.Want("nothing", 1, now)
@@ -35,12 +35,12 @@ func TestAmongEqualsTheFirstToComeIsNext(t *testing.T) {
 	}
 	for k := range 20 {
 		s.Want(k, 1, epoch) // renewing keeps the place
-		if got, ok := s.First(epoch); !ok || got != k {
+		if got, n := s.First(epoch); n != 1 || got != k {
 			t.Fatalf("first is %d, want %d", got, k)
 		}
 		s.Want(k, 0, epoch)
 	}
-	if _, ok := s.First(epoch); ok {
+	if _, n := s.First(epoch); n != 0 {
 		t.Error("nobody wants anything")
 	}
 }
@@ -50,7 +50,7 @@ func TestWishThatIsNotRenewedLapses(t *testing.T) {
 	var s Shares[string]
 	s.Want("gone", 1, epoch)
 	now := epoch.Add(wantsFor)
-	if _, ok := s.First(now); ok || s.Waiting(now) != 0 {
+	if _, n := s.First(now); n != 0 || s.Waiting(now) != 0 {
 		t.Error("a wish outlives its time")
 	}
 	if s.Forget(now); len(s.accounts) != 0 {

@@ -83,6 +83,7 @@ func (p *Path) local(ctx context.Context, t *target, call *Call) (*Response, err
 	lc := &localCall{req: executor.Request{
 		ID: req.ID, Attempt: call.Attempt, Body: req.Body, ContentType: req.ContentType,
 		Trace: req.Trace, Depth: req.Depth, Attributes: Attributes(req.Attributes), Deadline: call.Deadline,
+		Wait: call.Wait,
 	}}
 	ran, err := p.cfg.Local.Invoke(ctx, t.spec, &lc.req)
 	t.counts.ranHere(err)

@@ -54,6 +54,8 @@ type Call struct {
 	// Deadline is when the entry node gives up. It travels beside the context,
 	// whose own deadline would cost a timer per call; zero means none.
 	Deadline time.Time
+	// Wait lets the call wait for memory on this node. It does not travel.
+	Wait bool
 }
 
 // Config is what a Path works with. All fields are required but Logs.
@@ -138,6 +140,7 @@ type run struct {
 	key      uint64    // hash of the request's key, 0 for none
 	deadline time.Time // when this node gives up
 	attempts []AttemptRecord
+	patient  bool // no other node is left: wait here
 
 	// What is handed to the placer and to the place, kept here because it would
 	// otherwise be allocated by itself.

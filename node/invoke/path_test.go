@@ -218,6 +218,33 @@ func TestFullClusterIsBusy(t *testing.T) {
 	}
 }
 
+func TestCallWaitsHereWhenNoNodeHasMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.local = func(req *executor.Request) (*executor.Response, error) {
+		if req.Wait {
+			return answer("waited"), nil
+		}
+		return nil, executor.ErrNoCapacity
+	}
+	w.remote = func(state.NodeID, *Call) (*Response, *scheduler.Load, error) {
+		return nil, &scheduler.Load{}, executor.ErrNoCapacity
+	}
+	resp, err := w.invoke(&Request{ID: "r"})
+	if err != nil || string(resp.Body) != "waited" {
+		t.Fatalf("got %+v, %v", resp, err)
+	}
+	rec, _ := w.path.cfg.Records.Find("r")
+	last := rec.Attempts[len(rec.Attempts)-1]
+	if last.Reason != "wait" || last.Node != self || len(rec.Attempts) < 2 {
+		t.Errorf("attempts %+v: want the others asked before this node waits", rec.Attempts)
+	}
+	w.local = func(*executor.Request) (*executor.Response, error) { return nil, executor.ErrNoCapacity }
+	if _, err := w.invoke(&Request{}); !errors.As(err, new(*BusyError)) {
+		t.Errorf("in vain: got %v", err)
+	}
+}
+
 // errLost is a link that broke after the call's last byte.
 var errLost = errors.New("link broke")
 

@@ -33,7 +33,7 @@ func (r *run) attempt(ctx context.Context) (*Response, error) {
 	for range maxSends {
 		d, err := r.place(hops, exclude)
 		if err != nil {
-			return nil, r.nowhere(last)
+			return r.wait(ctx, last, number)
 		}
 		resp, err := r.send(ctx, d, number)
 		switch r.judge(ctx, err) {
@@ -55,7 +55,30 @@ func (r *run) attempt(ctx context.Context) (*Response, error) {
 		}
 		exclude = append(exclude, d.Node)
 	}
-	return nil, r.nowhere(last)
+	return r.wait(ctx, last, number)
+}
+
+// wait is the last attempt of a call that nobody has room for: where memory was
+// missing it waits here, in line with the other functions, for its turn to have
+// some. Without that, one function with many calls would keep the others out for as
+// long as they go on.
+func (r *run) wait(ctx context.Context, last error, number uint32) (*Response, error) {
+	if !errors.Is(last, executor.ErrNoCapacity) || r.target.spec == nil || r.over(ctx) {
+		return nil, r.nowhere(last)
+	}
+	r.patient = true
+	resp, err := r.send(ctx, scheduler.Decision{Node: r.path.cfg.Self, Local: true, Reason: scheduler.ReasonWait}, number)
+	switch r.judge(ctx, err) {
+	case answered:
+		resp.Attempts = int(number)
+		return resp, nil
+	case final:
+		return nil, err
+	case unknown:
+		return nil, &UnknownOutcomeError{Function: r.target.name, Err: err}
+	default:
+		return nil, r.nowhere(err)
+	}
 }
 
 func (r *run) place(hops int, exclude []state.NodeID) (scheduler.Decision, error) {
@@ -121,8 +144,10 @@ type history struct {
 // send makes one attempt and keeps its record.
 func (r *run) send(ctx context.Context, d scheduler.Decision, number uint32) (*Response, error) {
 	p, begun := r.path, time.Now()
-	p.cfg.Placer.Sent(d)
-	r.call = Call{Version: r.target.version.Key, Request: r.req, Attempt: number, Deadline: r.deadline}
+	if !r.patient { // that was not the placer's choice
+		p.cfg.Placer.Sent(d)
+	}
+	r.call = Call{Version: r.target.version.Key, Request: r.req, Attempt: number, Deadline: r.deadline, Wait: r.patient}
 	var resp *Response
 	var load *scheduler.Load
 	var err error
@@ -148,7 +173,9 @@ func (r *run) send(ctx context.Context, d scheduler.Decision, number uint32) (*R
 		// A copy: the record outlives the response by far.
 		rec.Cold, rec.Steps = resp.Cold, append(h.steps[:0], resp.Steps...)
 	}
-	p.cfg.Placer.Done(d, out, begun.Add(took))
+	if !r.patient {
+		p.cfg.Placer.Done(d, out, begun.Add(took))
+	}
 	if r.attempts == nil {
 		r.attempts = h.attempts[:0]
 	}
