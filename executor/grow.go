@@ -110,7 +110,7 @@ func (p *pool) confirm(in *instance) bool {
 	spec := p.spec.Load()
 	pending := int(p.starting.Load()) - 1 // without this one
 	alone := p.ready.Load() == 0 && pending == 0
-	floor := int(p.ready.Load())+pending < p.leastLocked(time.Now())
+	floor := int(p.ready.Load())+pending < p.leastLocked(time.Now()) || in.ahead
 	waiting := p.queue.n > pending*spec.concurrency()
 	if !floor && waiting && !alone && p.queue.n <= spec.Queue+pending*spec.concurrency() {
 		ask := p.scaleInputLocked(time.Now())

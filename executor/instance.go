@@ -122,8 +122,10 @@ type instance struct {
 	// Guarded by p.mu.
 	state    State
 	busy     int
-	served   bool // completed a call
-	yielding bool // ends for another version once its calls have ended
+	served   bool      // completed a call
+	ahead    bool      // started ahead of a call that has not come yet
+	until    time.Time // until when that call is expected
+	yielding bool      // ends for another version once its calls have ended
 	lastUsed time.Time
 	clock    keepalive.Clock // at the last use
 	how      endKind
@@ -269,6 +271,7 @@ func (in *instance) bury(cause error) {
 		p.failing.fail(time.Now(), in.asked, in.exit.Error())
 	}
 	in.state = StateDead
+	p.settleGuessLocked(in, false)
 	delete(p.all, in)
 	p.mu.Unlock()
 	if in.exit != nil {

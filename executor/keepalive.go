@@ -61,6 +61,7 @@ func (e *Executor) tend() {
 	for _, p := range *e.pools.Load() {
 		p.reap(now)
 		p.ensureMin()
+		p.prewarm(now)
 		if !e.launch.limitsMemory() {
 			p.watchMemory()
 		}
@@ -127,6 +128,11 @@ func (p *pool) reap(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	spec := p.spec.Load()
+	for in := range p.all {
+		if in.ahead && in.idleLocked() && now.After(in.until) && int(p.ready.Load()) > spec.Min {
+			p.evictLocked(in, evictUnused)
+		}
+	}
 	// At most once for each instance; the idlest is the next to go each time.
 	for range p.all {
 		in := p.idlestLocked()
@@ -148,6 +154,7 @@ type eviction struct {
 var (
 	evictIdle   = eviction{"idle", "idle", endGraceful}
 	evictMemory = eviction{"memory", "memory was needed for another function", endNow}
+	evictUnused = eviction{"unused", "the call that it was started ahead of did not come", endGraceful}
 	evictShare  = eviction{"share", "another function's turn to have the memory", endNow}
 )
 

@@ -16,8 +16,8 @@ type metrics struct {
 	registerer prometheus.Registerer
 	e          *Executor
 
-	calls, refused, cold, starts, exits, evictions *prometheus.CounterVec
-	duration, startSeconds, startSteps             *prometheus.HistogramVec
+	calls, refused, cold, starts, exits, evictions, prewarms *prometheus.CounterVec
+	duration, startSeconds, startSteps                       *prometheus.HistogramVec
 
 	depth, limit, inFlight, instances, reserved, budget, logLines *prometheus.Desc
 	share, entered, waiting                                       *prometheus.Desc
@@ -29,7 +29,7 @@ type poolMetrics struct {
 	drops, crashLoop, gone, noMemory, startFailed prometheus.Counter // refused calls by reason
 	ok, failed, timedOut, lost, cancelled         prometheus.Counter // calls by outcome
 	cold                                          prometheus.Counter
-	starts, exits, evictions                      *prometheus.CounterVec
+	starts, exits, evictions, prewarms            *prometheus.CounterVec
 	duration, startSeconds                        prometheus.Observer
 }
 
@@ -59,6 +59,7 @@ func newMetrics(registerer prometheus.Registerer, e *Executor) (*metrics, error)
 		starts:     counter("starts_total", "Instances started, by result.", "result"),
 		exits:      counter("exits_total", "Instances that ended after they were ready, by reason.", "reason"),
 		evictions:  counter("evictions_total", "Healthy instances ended by the node, by reason.", "reason"),
+		prewarms:   counter("prewarms_total", "Instances started ahead of an expected call, by whether it came.", "result"),
 		duration: histogram("call_duration_seconds", "Time of calls in instances.",
 			prometheus.ExponentialBuckets(50e-6, 2.5, 16)),
 		startSeconds: histogram("start_duration_seconds", "Time from launching an instance until it is ready.",
@@ -91,7 +92,7 @@ func (m *metrics) unregister() { m.registerer.Unregister(m) }
 // vectors are the metrics that count by themselves; the others are read from the
 // pools.
 func (m *metrics) vectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.duration, m.startSeconds, m.startSteps}
+	return []prometheus.Collector{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.prewarms, m.duration, m.startSeconds, m.startSteps}
 }
 
 // pool looks up the metrics of a version's function.
@@ -115,6 +116,7 @@ func (m *metrics) pool(key Key) *poolMetrics {
 		starts:       curry(m.starts),
 		exits:        curry(m.exits),
 		evictions:    curry(m.evictions),
+		prewarms:     curry(m.prewarms),
 		duration:     m.duration.WithLabelValues(fn),
 		startSeconds: m.startSeconds.WithLabelValues(fn),
 	}
@@ -135,7 +137,7 @@ func (m *metrics) forget(key Key) {
 	labels := prometheus.Labels{"function": key.App + "/" + key.Function}
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.duration, m.startSeconds, m.startSteps} {
+	}{m.calls, m.refused, m.cold, m.starts, m.exits, m.evictions, m.prewarms, m.duration, m.startSeconds, m.startSteps} {
 		v.DeletePartialMatch(labels)
 	}
 }

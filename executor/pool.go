@@ -44,6 +44,7 @@ type pool struct {
 	meanRun  time.Duration          // guarded by mu; moving average, 0 while unknown
 	meanCold time.Duration          // guarded by mu; moving average, 0 while unknown
 
+	rhythm  rhythm // guarded by mu
 	waiters waiters
 }
 
@@ -84,6 +85,12 @@ func (p *pool) acquire(ctx context.Context, deadline time.Time, patient bool) (g
 func (p *pool) takeLocked(s *slot) {
 	s.in.busy++
 	p.inFlight.Add(1)
+	if !p.rhythm.idle.IsZero() {
+		p.rhythm.began()
+	}
+	if s.in.ahead {
+		p.settleGuessLocked(s.in, true)
+	}
 	p.free.Store(int32(len(p.slots)))
 	p.calls++
 	p.retired = false // whoever calls it wants it
@@ -197,7 +204,9 @@ func (p *pool) release(s *slot, now time.Time, took time.Duration) {
 	in.busy--
 	in.lastUsed = now
 	in.clock = p.e.memory.clock()
-	p.inFlight.Add(-1)
+	if p.inFlight.Add(-1) == 0 {
+		p.rhythm.ended(now, took)
+	}
 	if took > 0 {
 		in.served = true
 		p.failing.succeed()
