@@ -21,11 +21,11 @@ func TestStartsOfOneFunctionDoNotStandBeforeAnothers(t *testing.T) {
 	}, func(t *testing.T, r *rig) {
 		var mu sync.Mutex
 		r.l.onLaunch = func(_ context.Context, n int, _ *fakeInstance) error {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, in := range r.Instances() {
-				if in.State == StateStarting && !slices.Contains(launched, in.ID) && r.l.instances()[n-1].id == in.ID {
-					mu.Lock()
+				if r.l.instances()[n-1].id == in.ID {
 					launched = append(launched, in.Key.Function)
-					mu.Unlock()
 				}
 			}
 			return nil
@@ -38,11 +38,13 @@ func TestStartsOfOneFunctionDoNotStandBeforeAnothers(t *testing.T) {
 		synctest.Wait()
 		wg.Go(func() { _ = r.call(ctx, named("single"), "s") })
 		time.Sleep(10 * time.Second)
+		cancel()
+		wg.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if at := slices.Index(launched, "single"); at < 0 || at > 2 {
 			t.Errorf("the single start came as number %d of %d", at+1, len(launched))
 		}
-		cancel()
-		wg.Wait()
 	})
 }
 
