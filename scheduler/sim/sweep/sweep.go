@@ -59,14 +59,14 @@ func cells(quick bool) []cell {
 	}
 	sizes := []int{10, 100, 1000, 10000}
 	if quick {
-		sizes = []int{10, 30, 100}
+		sizes = []int{10, 30}
 	}
 	for _, n := range sizes {
 		add("nodes", "", float64(n), func(c *cell) { c.nodes = n })
 	}
 	loads, ages := []float64{0.3, 0.5, 0.7, 0.8, 0.9, 0.95}, []float64{0, 0.5, 1, 2, 5}
 	if quick {
-		loads, ages = []float64{0.3, 0.7, 0.9}, []float64{0, 1, 5}
+		loads, ages = []float64{0.3, 0.9}, []float64{0, 5}
 	}
 	for _, l := range loads {
 		add("load", "%", 100*l, func(c *cell) { c.load = l })
@@ -74,7 +74,7 @@ func cells(quick bool) []cell {
 	for _, d := range ages {
 		add("staleness", "s", d, func(c *cell) { c.stale = time.Duration(d * float64(time.Second)) })
 	}
-	for _, part := range []int{0, 5} {
+	for _, part := range []int{0, 10} {
 		add("failures", "% of nodes", float64(part), func(c *cell) { c.fails = c.nodes * part / 100 })
 	}
 	seeds := 5
@@ -94,7 +94,7 @@ func cells(quick bool) []cell {
 func length(nodes int, quick bool) time.Duration {
 	calls := 1_000_000.0
 	if quick {
-		calls = 20_000
+		calls = 60_000
 	}
 	const perNode = 16 // calls per second, about
 	return time.Duration(min(max(calls/float64(nodes*perNode), 8), 120) * float64(time.Second))
@@ -104,6 +104,7 @@ func (c *cell) config(quick bool) (sim.Config, error) {
 	cfg := sim.DefaultConfig()
 	cfg.Nodes, cfg.Staleness, cfg.Failures, cfg.Seed = c.nodes, c.stale, c.fails, c.seed
 	cfg.Entries = min(c.nodes, 1000)
+	cfg.Warmup = 0.6 // a cluster that begins cold with its full load takes a while
 	if quick {
 		cfg.Entries = min(c.nodes, 250)
 	}
