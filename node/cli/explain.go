@@ -215,6 +215,7 @@ func reasonText(reason string) string {
 		"last-hop": "the call may not be sent on again",
 		"only":     "no other node was left that may run it",
 		"key":      "the node that the call's key belongs to",
+		"wait":     "no node had memory for it, so it waited where it came in until somebody gave some back",
 	}[reason]
 	if text == "" {
 		return cell(reason)
