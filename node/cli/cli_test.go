@@ -133,6 +133,8 @@ func fakeCluster() http.Handler {
 	reply("GET /v1/apps/default/functions/hello", 200, described)
 	reply("GET /v1/apps/default/functions/hello/versions", 200, wire.List[wire.Version]{Items: []wire.Version{version}})
 	reply("GET /v1/apps/default/functions/hello/aliases", 200, wire.List[wire.Alias]{Items: []wire.Alias{live}})
+	mux.HandleFunc("POST /v1/apps/default/functions/hello/versions/{version}/warm", fakeWarm)
+	mux.HandleFunc("GET /v1/apps/default/functions/fresh", func(w http.ResponseWriter, _ *http.Request) { fail(w, 404, wire.CodeNotFound) })
 	reply("DELETE /v1/apps/default/functions/hello", 204, nil)
 	reply("POST /v1/apps/default/functions/hello/rollback", 200, wire.Alias{Name: "live", Version: 1, Revision: 4, Updated: when})
 	reply("GET /v1/tokens", 200, wire.List[wire.Token]{Items: []wire.Token{{ID: "t1", Kind: "api", Scopes: []string{"admin"}, Description: "first"}}})
@@ -236,6 +238,24 @@ func fakeDeploy(w http.ResponseWriter, r *http.Request) {
 		out.Warnings = []string{"only 1 of 2 nodes can run it (rack-1); rack-2: no nodejs, only go"}
 	}
 	writeJSON(w, 201, out)
+}
+
+// fakeWarm has version 3 warm the second time it is asked, with as many instances as
+// are there on auto, and never gets version 9 to start.
+func fakeWarm(w http.ResponseWriter, r *http.Request) {
+	var in wire.WarmRequest
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		fail(w, 400, wire.CodeBadRequest)
+		return
+	}
+	at := wire.WarmNode{Node: "n1", Name: "rack-1", Wanted: max(in.Instances, 1), Starting: 1}
+	switch {
+	case r.PathValue("version") == "9":
+		at.Problem, at.Failed = "exit code 1 before it was ready", true
+	case len(in.Nodes) > 0:
+		at.Ready = at.Wanted
+	}
+	writeJSON(w, 200, wire.WarmReport{Ready: at.Ready == at.Wanted, Failed: at.Failed, Nodes: []wire.WarmNode{at}})
 }
 
 // fakeInvoke plays the function that its name says.
