@@ -105,19 +105,22 @@ func TestClientGoneCancelsTheCall(t *testing.T) {
 func TestLongCallOutlivesTheBodyDeadline(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)
-	const limit = 50 * time.Millisecond
+	const limit = 500 * time.Millisecond
 	n.invoke = func(ctx context.Context, req *invoke.Request) (*invoke.Response, error) {
 		select {
-		case <-time.After(6 * limit):
+		case <-time.After(3 * limit):
 			return answer(req, []byte("done")), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	_, address, _ := listen(t, n, func(c *Config) { c.HeaderTimeout, c.BodyTimeout = limit, limit })
+	_, address, _ := listen(t, n, func(c *Config) { c.BodyTimeout = limit })
+	calls := map[string]*raw{}
 	for _, body := range []string{"Content-Length: 4\r\n\r\nping", "Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n4\r\nping\r\n0\r\n\r\n"} {
-		c := dial(t, address)
-		c.send("%s", n.head(body))
+		calls[body] = dial(t, address)
+		calls[body].send("%s", n.head(body))
+	}
+	for body, c := range calls {
 		if resp, got := c.response(); resp.StatusCode != 200 || got != "done" {
 			t.Errorf("%q: %d %q", body, resp.StatusCode, got)
 		}
@@ -350,7 +353,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	t.Parallel()
 	n := newFakeNode(t)
 	_, address, _ := listen(t, n, func(c *Config) {
-		c.HeaderTimeout, c.BodyTimeout, c.IdleTimeout = 100*time.Millisecond, 150*time.Millisecond, 100*time.Millisecond
+		// Long enough for a request that is on its way, also on a busy machine.
+		c.HeaderTimeout, c.BodyTimeout, c.IdleTimeout = 2*time.Second, 500*time.Millisecond, 100*time.Millisecond
 	})
 	t.Run("header", func(t *testing.T) {
 		t.Parallel()
